@@ -19,6 +19,9 @@ var capNames = []string{
 	"cap_audit_read", "cap_perfmon", "cap_bpf", "cap_checkpoint_restore",
 }
 
+// maxCap is the highest number that a capability may be given by. Source: systemd 252 takes 0 to 62.
+const maxCap = 62
+
 // AllCaps has every capability that has a name. A kernel may know fewer or more.
 const AllCaps Caps = 1<<41 - 1
 
@@ -44,7 +47,7 @@ func CapNumber(s string) (n int, ok bool) {
 		}
 	}
 	n, err := strconv.Atoi(s)
-	return n, err == nil && n >= 0 && n < len(capNames)
+	return n, err == nil && n >= 0 && n <= maxCap
 }
 
 // MergeCaps applies one assignment to a set that began as initial: a list is added, "~list" is taken away; the first

@@ -2,7 +2,6 @@ package setting
 
 import (
 	"math"
-	"strconv"
 	"strings"
 	"time"
 
@@ -44,7 +43,7 @@ func ParseLimit(resource, s string) (Limit, error) {
 		return Limit{}, fault.New(fault.Invalid, "%q is not a resource", resource)
 	}
 	read := func(v string) (uint64, error) {
-		if v == "infinity" {
+		if v == "infinity" && resource != "NICE" {
 			return LimitInfinity, nil
 		}
 		return kind.read(v)
@@ -69,15 +68,18 @@ func ParseLimit(resource, s string) (Limit, error) {
 
 func limitBytes(s string) (uint64, error) {
 	n, err := Size(s)
+	if n == Unlimited {
+		return LimitInfinity, err
+	}
 	return uint64(n), err
 }
 
 func limitCount(s string) (uint64, error) {
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil {
-		return 0, fault.New(fault.Invalid, "%q is not a whole number", s)
+	n, err := Uint(s)
+	if err == nil && n == LimitInfinity {
+		return 0, fault.New(fault.Invalid, "%q is out of range", s)
 	}
-	return n, nil
+	return n, err
 }
 
 // limitSeconds rounds up to whole seconds, which is what the kernel counts.
@@ -99,9 +101,9 @@ func limitMicros(s string) (uint64, error) {
 
 // limitNice reads a nice level with its sign (+19 to -20) or the kernel's own number (1 to 40, 20 minus the level).
 func limitNice(s string) (uint64, error) {
-	n, err := strconv.Atoi(s)
+	n, err := Int(s)
 	if err != nil {
-		return 0, fault.New(fault.Invalid, "%q is not a nice level", s)
+		return 0, err
 	}
 	if s[0] == '+' || s[0] == '-' {
 		if n < -20 || n > 19 {

@@ -15,6 +15,7 @@ package setting
 
 import (
 	"math"
+	"strconv"
 	"strings"
 
 	"flota/internal/fault"
@@ -36,6 +37,36 @@ func Bool(s string) (bool, error) {
 		return false, nil
 	}
 	return false, fault.New(fault.Invalid, "%q is not a boolean (yes or no)", s)
+}
+
+// Uint reads a whole number as C does: decimal, octal after a leading 0, or hexadecimal after 0x; a leading + is
+// allowed. Errors are fault.Invalid.
+func Uint(s string) (uint64, error) {
+	text, base := strings.TrimPrefix(s, "+"), 10
+	switch {
+	case len(text) > 2 && (text[:2] == "0x" || text[:2] == "0X"):
+		text, base = text[2:], 16
+	case len(text) > 1 && text[0] == '0':
+		text, base = text[1:], 8
+	}
+	n, err := strconv.ParseUint(text, base, 64)
+	if err != nil || text[0] == '+' {
+		return 0, fault.New(fault.Invalid, "%q is not a whole number", s)
+	}
+	return n, nil
+}
+
+// Int is Uint for numbers that may be negative.
+func Int(s string) (int, error) {
+	text, negative := strings.CutPrefix(s, "-")
+	n, err := Uint(text)
+	if err != nil || n > math.MaxInt32 || negative && strings.HasPrefix(text, "+") {
+		return 0, fault.New(fault.Invalid, "%q is not a whole number", s)
+	}
+	if negative {
+		return -int(n), nil
+	}
+	return int(n), nil
 }
 
 // Mode reads an octal file mode or mask of up to 07777. Errors are fault.Invalid.

@@ -45,7 +45,7 @@ func Signal(s string) (syscall.Signal, error) {
 	if base != 0 && step == "" {
 		return base, nil
 	}
-	n, err := strconv.Atoi(step)
+	n, err := Int(step)
 	sig := base + syscall.Signal(n)
 	switch {
 	case err != nil || n > 64 || n < -64:
@@ -65,9 +65,7 @@ func SignalName(sig syscall.Signal) string {
 		}
 	}
 	switch {
-	case sig == rtMin:
-		return "SIGRTMIN"
-	case sig > rtMin && sig <= rtMax:
+	case sig >= rtMin && sig <= rtMax:
 		return "SIGRTMIN+" + strconv.Itoa(int(sig-rtMin))
 	}
 	return strconv.Itoa(int(sig))

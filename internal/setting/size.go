@@ -1,6 +1,7 @@
 package setting
 
 import (
+	"math"
 	"math/bits"
 	"strconv"
 	"strings"
@@ -16,7 +17,7 @@ var sizeUnits = []struct {
 }{{"E", 60}, {"P", 50}, {"T", 40}, {"G", 30}, {"M", 20}, {"K", 10}, {"B", 0}, {"", 0}}
 
 // Size reads a number of bytes: NUMBER[.FRACTION][blank][B K M G T P E], base 1024, upper case only; parts of
-// falling units are summed ("1G 500M"); "infinity" is Unlimited. Percentages are not sizes: see Amount.
+// falling units are summed ("1G 500M"); "infinity", and what is above 63 bits, is Unlimited. Percentages are not sizes: see Amount.
 // Zero is a size; keys that refuse it check for themselves. Errors are fault.Invalid.
 func Size(s string) (int64, error) {
 	if s == "infinity" {
@@ -42,13 +43,13 @@ func Size(s string) (int64, error) {
 		}
 		hi, lo := bits.Mul64(whole, 1<<units[i].shift)
 		part := uint64(frac * float64(uint64(1)<<units[i].shift))
-		if hi != 0 || lo >= uint64(Unlimited) || part >= uint64(Unlimited)-lo || sum >= uint64(Unlimited)-lo-part {
+		if hi != 0 || part > math.MaxUint64-lo || sum >= math.MaxUint64-lo-part {
 			return 0, fault.New(fault.Invalid, "size %q is out of range", s)
 		}
 		sum += lo + part
 		p, units = rest[len(units[i].suffix):], units[i+1:]
 		if p == "" {
-			return int64(sum), nil
+			return int64(min(sum, uint64(Unlimited))), nil
 		}
 	}
 }
@@ -104,11 +105,11 @@ func TasksAmount(s string) (Amount, error) {
 		if s == "infinity" {
 			return Unlimited, nil
 		}
-		n, err := strconv.ParseInt(s, 10, 64)
-		if err != nil || n < 0 {
+		n, err := Uint(s)
+		if err != nil {
 			return 0, fault.New(fault.Invalid, "%q is not a number of tasks (such as 100, 10%% or infinity)", s)
 		}
-		return n, nil
+		return int64(min(n, uint64(Unlimited))), nil
 	})
 	if err == nil && a == (Amount{}) {
 		return a, fault.New(fault.Invalid, "number of tasks %q must be above 0", s)
@@ -117,7 +118,7 @@ func TasksAmount(s string) (Amount, error) {
 }
 
 func amount(s string, absolute func(string) (int64, error)) (Amount, error) {
-	if !strings.HasSuffix(s, "%") {
+	if !strings.HasSuffix(s, "%") && !strings.HasSuffix(s, "‰") && !strings.HasSuffix(s, "‱") {
 		n, err := absolute(s)
 		return Amount{Absolute: n}, err
 	}
@@ -131,18 +132,24 @@ func amount(s string, absolute func(string) (int64, error)) (Amount, error) {
 	return Amount{Share: p}, nil
 }
 
-// Percent reads "N[.F]%" with at most two decimals and gives the number before the sign: 150 for "150%".
-// It may be above 100 and may be 0; keys that refuse these check for themselves. Errors are fault.Invalid.
+// Percent reads "N[.F]%" with at most two decimals and gives the number before the sign: 150 for "150%". Thousandths
+// ("15.5‰", one decimal) and ten-thousandths ("155‱") are percentages too. The result may be above 100 and
+// may be 0; keys that refuse these check for themselves. Errors are fault.Invalid.
 func Percent(s string) (float64, error) {
-	num, ok := strings.CutSuffix(s, "%")
-	whole, frac, dot := strings.Cut(num, ".")
-	n := digits(whole)
-	if !ok || n == 0 || n != len(whole) || n > 9 || (dot && (frac == "" || len(frac) > 2 || digits(frac) != len(frac))) {
-		return 0, fault.New(fault.Invalid, "%q is not a percentage (such as 50%%)", s)
+	for _, sign := range []struct {
+		text     string
+		decimals int
+		divide   float64
+	}{{"%", 2, 1}, {"‰", 1, 10}, {"‱", 0, 100}} {
+		num, ok := strings.CutSuffix(s, sign.text)
+		whole, frac, dot := strings.Cut(strings.TrimPrefix(num, "+"), ".")
+		n := digits(whole)
+		if !ok || n == 0 || n != len(whole) || n > 9 || dot && (frac == "" || len(frac) > sign.decimals || digits(frac) != len(frac)) {
+			continue
+		}
+		if v, err := strconv.ParseFloat(num, 64); err == nil {
+			return v / sign.divide, nil
+		}
 	}
-	v, err := strconv.ParseFloat(num, 64)
-	if err != nil {
-		return 0, fault.New(fault.Invalid, "%q is not a percentage (such as 50%%)", s)
-	}
-	return v, nil
+	return 0, fault.New(fault.Invalid, "%q is not a percentage (such as 50%%)", s)
 }

@@ -51,7 +51,7 @@ func SpanIn(s string, bare time.Duration) (time.Duration, error) {
 	bad := func() (time.Duration, error) {
 		return 0, fault.New(fault.Invalid, "%q is not a time span (such as 90, 1min 30s or infinity)", s)
 	}
-	var sum time.Duration
+	var sum uint64 // microseconds
 	p := strings.TrimLeft(s, blanks)
 	if p == "" {
 		return bad()
@@ -61,26 +61,27 @@ func SpanIn(s string, bare time.Duration) (time.Duration, error) {
 		if !ok {
 			return bad()
 		}
-		unit, after, found := bare, strings.TrimLeft(rest, blanks), false
+		unit, after := bare, strings.TrimLeft(rest, blanks)
 		for _, u := range spanUnits {
 			if a, ok := strings.CutPrefix(after, u.name); ok {
-				unit, after, found = u.is, a, true
+				unit, after = u.is, a
 				break
 			}
 		}
-		if !found && after == rest && rest != "" {
+		if after == rest && rest != "" {
+			return bad() // neither a unit nor a blank after the number
+		}
+		part, ok := scale(whole, frac, uint64(unit/time.Microsecond))
+		if !ok || part >= math.MaxUint64-sum {
 			return bad()
 		}
-		part, ok := scale(whole, frac, unit)
-		if !ok {
-			return bad()
-		}
-		if sum = saturate(sum, part); sum == Infinity {
-			part = Infinity
-		}
+		sum += part
 		p = strings.TrimLeft(after, blanks)
 	}
-	return sum, nil
+	if sum >= uint64(Infinity/time.Microsecond) {
+		return Infinity, nil
+	}
+	return time.Duration(sum) * time.Microsecond, nil
 }
 
 // decimal takes [+]DIGITS[.DIGITS] or .DIGITS off p.
@@ -107,32 +108,24 @@ func digits(s string) int {
 	return n
 }
 
-// scale gives whole.frac units, cut to whole microseconds. ok is false when whole is out of 63 bits.
-func scale(whole, frac string, unit time.Duration) (d time.Duration, ok bool) {
+// scale gives whole.frac units in microseconds, cut to whole ones. ok is false when that does not fit.
+func scale(whole, frac string, unit uint64) (us uint64, ok bool) {
 	if whole != "" {
 		v, err := strconv.ParseInt(whole, 10, 64)
-		if err != nil {
+		if err != nil || uint64(v) >= math.MaxUint64/unit {
 			return 0, false
 		}
-		if v > int64(Infinity/unit) {
-			return Infinity, true
-		}
-		d = time.Duration(v) * unit
+		us = uint64(v) * unit
 	}
-	m := unit / time.Microsecond / 10
 	for _, c := range []byte(frac) {
-		d = saturate(d, time.Duration(c-'0')*m*time.Microsecond)
-		m /= 10
+		unit /= 10
+		part := uint64(c-'0') * unit
+		if part > math.MaxUint64-us {
+			return 0, false
+		}
+		us += part
 	}
-	return d, true
-}
-
-// saturate adds two spans, Infinity being the largest.
-func saturate(a, b time.Duration) time.Duration {
-	if a > Infinity-b {
-		return Infinity
-	}
-	return a + b
+	return us, true
 }
 
 // PrintSpan gives d as systemd prints it: the units from years down to microseconds that are not zero

@@ -19,6 +19,10 @@ func WordsStrict(s string) ([]string, error) { return allWords(s, strict) }
 // capabilities and the like are read so.
 func PlainWords(s string) ([]string, error) { return allWords(s, verbatim) }
 
+// PathWords is Words, but a backslash only makes the next byte an ordinary one. Lists of paths are read so.
+// A backslash at the end is fault.Invalid.
+func PathWords(s string) ([]string, error) { return allWords(s, removed) }
+
 // escapes says what a backslash means to a word reader.
 type escapes int
 
@@ -26,6 +30,7 @@ const (
 	relaxed  escapes = iota // C escapes; unknown ones stay
 	strict                  // C escapes; unknown ones are an error
 	verbatim                // no escapes
+	removed                 // a backslash is taken away and the next byte stays
 )
 
 func allWords(s string, mode escapes) ([]string, error) {
@@ -80,10 +85,13 @@ func nextWord(s string, mode escapes) (word, rest string, ok bool, err error) {
 
 // escape resolves the escape that s begins with and gives its text and its length in s.
 func escape(s string, mode escapes) (text []byte, n int, err error) {
-	if text, n, ok := Unescape(s); ok {
+	if mode == removed && len(s) > 1 {
+		return []byte{s[1]}, 2, nil
+	}
+	if text, n, ok := Unescape(s); ok && mode != removed {
 		return text, n, nil
 	}
-	if mode == strict {
+	if mode != relaxed {
 		return nil, 0, fault.New(fault.Invalid, "unknown escape in %q", s)
 	}
 	if len(s) < 2 {
@@ -99,7 +107,8 @@ var simpleEscapes = map[byte]byte{
 }
 
 // Unescape resolves the C escape that s begins with: \a \b \f \n \r \t \v \\ \" \' \s, \xHH, \OOO, \uHHHH or
-// \UHHHHHHHH. n is its length in s. ok is false when s begins with none of these, or with one for NUL.
+// \UHHHHHHHH. n is its length in s. ok is false when s begins with none of these, or with one for NUL or for what
+// is no character.
 func Unescape(s string) (text []byte, n int, ok bool) {
 	if len(s) < 2 || s[0] != '\\' {
 		return nil, 0, false
@@ -113,12 +122,12 @@ func Unescape(s string) (text []byte, n int, ok bool) {
 			return []byte{byte(v)}, 4, true
 		}
 	case 'u':
-		if v, ok := number(s[2:], 4, 16); ok && v != 0 {
-			return encodeRune(v), 6, true
+		if v, ok := number(s[2:], 4, 16); ok && v != 0 && utf8.ValidRune(rune(v)) {
+			return utf8.AppendRune(nil, rune(v)), 6, true
 		}
 	case 'U':
-		if v, ok := number(s[2:], 8, 16); ok && v != 0 && utf8.ValidRune(rune(min(v, 0x7fffffff))) {
-			return encodeRune(v), 10, true
+		if v, ok := number(s[2:], 8, 16); ok && v != 0 && isCharacter(v) {
+			return utf8.AppendRune(nil, rune(v)), 10, true
 		}
 	default:
 		if v, ok := number(s[1:], 3, 8); ok && v != 0 && v <= 255 {
@@ -128,8 +137,10 @@ func Unescape(s string) (text []byte, n int, ok bool) {
 	return nil, 0, false
 }
 
-// encodeRune gives the UTF-8 form of v; a lone surrogate becomes U+FFFD, since no text may hold one.
-func encodeRune(v uint64) []byte { return utf8.AppendRune(nil, rune(v)) }
+// isCharacter reports whether v is a code point that \U may name: no surrogate and none of Unicode's noncharacters.
+func isCharacter(v uint64) bool {
+	return v <= utf8.MaxRune && utf8.ValidRune(rune(v)) && v&0xFFFE != 0xFFFE && (v < 0xFDD0 || v > 0xFDEF)
+}
 
 // number reads exactly n digits of base at the start of s.
 func number(s string, n int, base uint64) (v uint64, ok bool) {
