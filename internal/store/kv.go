@@ -94,7 +94,7 @@ type Op struct {
 type Health struct {
 	Quorum  bool     `json:"quorum"`
 	Trouble string   `json:"trouble,omitempty"` // what the engine complains of, such as a disk quota used up
-	Leader  string   `json:"leader,omitempty"` // name of the store's leading member, not of Flota's leader
+	Leader  string   `json:"leader,omitempty"`  // name of the store's leading member, not of Flota's leader
 	Members []Member `json:"members"`
 }
 

@@ -1,0 +1,164 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"flota/internal/daemon"
+	"flota/internal/driver/journal"
+	"flota/internal/driver/process"
+	"flota/internal/fault"
+	"flota/internal/machine"
+	"flota/internal/setting"
+)
+
+// newUp is `flota up`: run this machine, in the foreground.
+func (a *app) newUp() *cobra.Command {
+	o := daemon.Options{Version: a.Version}
+	var labels, voters []string
+	var memory, cpu, level string
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Run this machine, in the foreground",
+		Long: `Run this machine as part of a cluster, in the foreground, until it is told to end (SIGTERM or ctrl-C).
+
+Ending it leaves the machine's units running, as for an upgrade: started again within a minute it adopts them
+and nothing moves. The first machine starts a cluster of its own; further ones join it with --join.
+As a systemd service use Type=notify and KillMode=process.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := a.fillUp(&o, labels, voters, memory, cpu, level); err != nil {
+				return err
+			}
+			ctx, stop := context.WithCancel(c.Context())
+			defer stop()
+			go hangups(ctx, o.Log)
+			return a.Daemon(ctx, o)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.DataDir, "data-dir", daemon.DefaultDataDir, "where everything of this machine lies")
+	f.StringVar(&o.Name, "name", "", "name of this machine, unique in the cluster (default: the host's name)")
+	f.StringVar(&o.Addr, "addr", "127.0.0.1", "IP address that other machines reach this one by")
+	f.StringArrayVar(&labels, "label", nil, "k=v that units may ask for with MachineMetadata= (repeatable)")
+	f.StringVar(&o.Join, "join", "", "HOST:PORT of a machine of the cluster to join")
+	f.StringVar(&o.Token, "token", "", "join token, for clusters that ask for one")
+	f.IntVar(&o.APIPort, "api-port", daemon.DefaultAPIPort, "port of the API, on --addr")
+	f.IntVar(&o.PeerPort, "peer-port", daemon.DefaultPeerPort, "port of the store's peers, on --addr")
+	f.StringSliceVar(&voters, "voters", nil, "the machines that hold the store, name=HOST:PORT,..., this one among them (first start only)")
+	f.DurationVar(&o.Lease, "lease", daemon.DefaultLease, "a machine is gone when it gave no sign of life for so long")
+	f.DurationVar(&o.Renew, "renew", daemon.DefaultRenew, "how often this machine gives a sign of life")
+	f.StringVar(&memory, "memory", "", "memory offered to units, such as 8G (default: the host's)")
+	f.StringVar(&cpu, "cpu", "", "cores offered to units, such as 3.5 (default: the host's)")
+	f.BoolVar(&o.Strict, "strict", false, "refuse units with restricting keys that cannot be honoured here")
+	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	a.fromEnv(f)
+	return c
+}
+
+// hangups takes SIGHUP until ctx ends. Service managers send it to have a configuration read anew, as fleetd did; there is none to
+// read, and the machine goes on. It is caught rather than ignored, since ignored signals are inherited by children.
+func hangups(ctx context.Context, log *slog.Logger) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	for {
+		select {
+		case <-signals:
+			log.Info("SIGHUP: there is no configuration to read anew; going on")
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// fromEnv lets every flag that was not given come from FLOTA_<FLAG>, and says so in its help.
+func (a *app) fromEnv(f *pflag.FlagSet) {
+	f.VisitAll(func(fl *pflag.Flag) {
+		name := "FLOTA_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+		fl.Usage += " [" + name + "]"
+		if v := a.Getenv(name); v != "" {
+			if err := f.Set(fl.Name, v); err != nil {
+				fl.Usage += fmt.Sprintf(" (ignored: %v)", err)
+				fmt.Fprintf(a.Err, "flota: %s=%q: %v; using %s\n", name, v, err, fl.DefValue)
+			}
+		}
+	})
+}
+
+// fillUp turns the words of the command line into options.
+func (a *app) fillUp(o *daemon.Options, labels, voters []string, memory, cpu, level string) error {
+	var lv slog.Level
+	if err := lv.UnmarshalText([]byte(level)); err != nil {
+		return fault.New(fault.Invalid, "log level %q: want debug, info, warn or error", level)
+	}
+	o.Log = slog.New(slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: lv}))
+	var err error
+	if o.Labels, err = pairs(labels, machine.ParseLabel); err != nil {
+		return err
+	}
+	o.Voters, err = pairs(voters, func(s string) (string, string, error) {
+		k, v, ok := strings.Cut(s, "=")
+		if !ok || !strings.Contains(v, ":") {
+			return "", "", fault.New(fault.Invalid, "voter %q: want name=HOST:PORT", s)
+		}
+		return k, v, nil
+	})
+	if err != nil {
+		return err
+	}
+	if memory != "" {
+		if o.Size.MemBytes, err = setting.Size(memory); err != nil {
+			return fault.Wrap(fault.Invalid, err, "--memory %s", memory)
+		}
+	}
+	if cpu != "" {
+		cores, err := strconv.ParseFloat(cpu, 64)
+		if err != nil || cores <= 0 || cores > 100_000 {
+			return fault.New(fault.Invalid, "--cpu %s: want a number of cores above 0, such as 3.5", cpu)
+		}
+		o.Size.CPUMillis = int64(cores * 1000)
+	}
+	return nil
+}
+
+// pairs reads a list of "k=v".
+func pairs(list []string, parse func(string) (string, string, error)) (map[string]string, error) {
+	out := map[string]string{}
+	for _, s := range list {
+		for _, one := range strings.Split(s, ",") {
+			k, v, err := parse(one)
+			if err != nil {
+				return nil, err
+			}
+			out[k] = v
+		}
+	}
+	return maps.Clone(out), nil
+}
+
+// newSupervise is what an agent starts; a person never needs it.
+func (a *app) newSupervise() *cobra.Command {
+	var dir string
+	c := &cobra.Command{
+		Use:    "supervise",
+		Short:  "Own the processes of this machine's units (started by `flota up`)",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return process.Supervise(c.Context(), dir, nil, journal.Options{})
+		},
+	}
+	c.Flags().StringVar(&dir, "data-dir", daemon.DefaultDataDir, "the machine's data directory")
+	return c
+}

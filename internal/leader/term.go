@@ -1,0 +1,173 @@
+package leader
+
+import (
+	"context"
+	"time"
+
+	"flota/internal/scheduler"
+	"flota/internal/store"
+	"flota/internal/view"
+)
+
+// coalesce is how long changes are gathered before planning. 5 ms: nobody notices, and a burst of a hundred
+// changes makes one plan.
+const coalesce = 5 * time.Millisecond
+
+// term plans and acts until ctx ends (nil), the outcome of a write is unknown (errUnknown), or the view stays behind (errBehind).
+func (l *leader) term(ctx context.Context, held *store.Leadership) error {
+	// The view has then seen everything that earlier leaders wrote: later writes of theirs are refused.
+	if l.opts.View.Await(ctx, held.Guard().Created) != nil {
+		return nil
+	}
+	w := waiter{leader: l}
+	for ctx.Err() == nil {
+		changed := l.opts.View.Changed()
+		plan, moves := l.plan(held.Guard(), w.asked != nil)
+		l.status.Waiting, l.status.Brake, l.status.Planned = plan.Waiting, plan.Brake, time.Now()
+		rev, refused, err := l.carryOut(ctx, moves)
+		l.opts.Desk.put(l.status)
+		w.answer(plan, err)
+		if err != nil {
+			return err
+		}
+		if err := l.awaitView(ctx, rev); err != nil {
+			return err
+		}
+		if !w.wait(ctx, changed, plan.Next, len(moves) > 0, refused) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// maxSteps is how many plans in a row may have moves before the next ones wait. 20 is more than any move has steps; a
+// scheduler that never comes to rest must not keep the store busy.
+const maxSteps = 20
+
+// awaitView waits until the view has seen rev. A view that stays behind for two terms of the lease costs its leader the
+// leadership: errBehind.
+func (l *leader) awaitView(ctx context.Context, rev int64) error {
+	try, cancel := context.WithTimeout(ctx, 2*l.opts.TTL)
+	defer cancel()
+	if l.opts.View.Await(try, rev) != nil && ctx.Err() == nil {
+		return errBehind
+	}
+	return nil
+}
+
+// waiter waits between two plans.
+type waiter struct {
+	leader *leader
+	again  backoff
+	steps  int  // plans in a row that had moves
+	asked  *ask // somebody wants the next plan to rebalance
+}
+
+// answer gives the plan to who asked for it.
+func (w *waiter) answer(plan scheduler.Plan, err error) {
+	if w.asked != nil {
+		w.asked.done <- answer{plan, err}
+		w.asked = nil
+	}
+}
+
+// wait waits for a change, for the time next (zero: never) or for a request, and then a little for more changes. After a
+// plan that moved something there may be a next step: it waits the little only, and longer if moves are refused. false: ctx ended.
+func (w *waiter) wait(ctx context.Context, changed <-chan struct{}, next time.Time, moved, refused bool) bool {
+	pause := coalesce
+	if w.steps++; !moved {
+		w.steps = 0
+	}
+	if refused || w.steps > maxSteps {
+		pause = w.again.next()
+	} else {
+		w.again = 0
+	}
+	if !moved {
+		var due <-chan time.Time
+		if !next.IsZero() {
+			t := time.NewTimer(time.Until(next))
+			defer t.Stop()
+			due = t.C
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-changed:
+		case <-due:
+		case a := <-w.leader.opts.Desk.asks:
+			w.asked = &a
+		}
+	}
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		w.answer(scheduler.Plan{}, errUnknown)
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// plan makes a plan of what the view shows, with the transactions of its moves; one that rebalances if that is asked for.
+func (l *leader) plan(guard store.Cond, rebalance bool) (plan scheduler.Plan, moves []move) {
+	l.opts.View.Look(func(c *view.Cluster) {
+		now := time.Now()
+		unheard := false
+		l.units.refresh(c)
+		make := scheduler.Make
+		if rebalance {
+			make = scheduler.Rebalance
+		}
+		plan = make(l.cluster(c, now), now)
+		touched := map[string]bool{}
+		for _, m := range plan.Moves {
+			if !known(c, m, now) {
+				unheard = true
+				continue
+			}
+			if one, ok := l.move(c, m, guard); ok && one.touch(touched) {
+				moves = append(moves, one)
+			}
+		}
+		if at := c.Heard(); unheard && (plan.Next.IsZero() || at.Before(plan.Next)) {
+			plan.Next = at
+		}
+	})
+	return plan, moves
+}
+
+// known is false for moves off a machine of which nothing is known yet, because this process has just started.
+func known(c *view.Cluster, m scheduler.Move, now time.Time) bool {
+	if _, alive := c.Alive[m.From]; alive || m.From == "" {
+		return true
+	}
+	_, lost := c.Lost(m.From, now)
+	return lost
+}
+
+// cluster gives the view as the scheduler wants it. It is valid while the view is looked at.
+func (l *leader) cluster(c *view.Cluster, now time.Time) scheduler.Cluster {
+	out := scheduler.Cluster{
+		Units:    l.units.list,
+		States:   c.State,
+		Lease:    l.opts.Lease,
+		Machines: make([]scheduler.Machine, 0, len(c.Machines)),
+	}
+	for id, e := range c.Machines {
+		m := scheduler.Machine{Machine: e.Value}
+		if p, ok := c.Alive[id]; ok {
+			m.Presence = &p.Value
+		} else if since, lost := c.Lost(id, now); lost {
+			m.Lost = since
+		}
+		out.Machines = append(out.Machines, m)
+	}
+	for _, places := range c.Places {
+		for _, e := range places {
+			out.Places = append(out.Places, e.Value)
+		}
+	}
+	return out
+}

@@ -1,0 +1,63 @@
+package scheduler
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// brakeMin is the smallest number of machines lost at once that is more likely the network than the machines.
+// Source: DESIGN.md section 5.
+const brakeMin = 3
+
+// findBrake finds the machines that were lost together: at least brakeMin, and at least half of all known ones, within one
+// lease of each other. held[m] is until when nothing is moved off machine m; the zero time for machines not held at now.
+// A machine that has come back no longer counts.
+func findBrake(machines []Machine, lease time.Duration, now time.Time) (held []time.Time, brake *Brake) {
+	held = make([]time.Time, len(machines))
+	var lost []int
+	for i := range machines {
+		if machines[i].Presence == nil && !machines[i].Lost.IsZero() {
+			lost = append(lost, i)
+		}
+	}
+	if len(lost) < brakeMin || 2*len(lost) < len(machines) {
+		return held, nil
+	}
+	slices.SortStableFunc(lost, func(a, b int) int { return machines[a].Lost.Compare(machines[b].Lost) })
+	count := 0
+	var last time.Time
+	for first, end := 0, 0; first < len(lost); first++ {
+		for end < len(lost) && machines[lost[end]].Lost.Sub(machines[lost[first]].Lost) <= lease {
+			end++
+		}
+		until := machines[lost[end-1]].Lost.Add(BrakeFor)
+		if n := end - first; n < brakeMin || 2*n < len(machines) || !until.After(now) {
+			continue
+		}
+		if until.After(last) {
+			last = until
+		}
+		for _, m := range lost[first:end] {
+			if held[m].IsZero() {
+				count++
+			}
+			if until.After(held[m]) {
+				held[m] = until
+			}
+		}
+	}
+	if count == 0 {
+		return held, nil
+	}
+	return held, &Brake{Until: last, Reason: fmt.Sprintf(
+		"%d of %d machines were lost within %s of each other, which is more likely the network than the machines: "+
+			"nothing is moved off them before %s", count, len(machines), lease, clock(last))}
+}
+
+// clock prints a time of day as reasons do, in UTC.
+func clock(t time.Time) string { return t.UTC().Format("15:04:05") }
+
+// short is the cause in the middle of a sentence.
+func (b *Brake) short() string { cause, _, _ := strings.Cut(b.Reason, ","); return cause }

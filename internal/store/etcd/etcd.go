@@ -1,0 +1,173 @@
+// Package etcd is store.KV on etcd: a voter's own member inside this process (Start), or a client of other voters over
+// any transport (Dial). Both share one implementation over clientv3; it passes store/storetest.
+//
+// The invariant: an answer is true or it is an error. A call that meets no quorum fails as fault.Unavailable within its
+// deadline, 1.5 s for reads and 3 s for writes when the caller gave none; nothing is retried that may have happened.
+//
+// A member listens on TCP for its peers only, and only on loopback until peers authenticate each other; clients come
+// over a unix socket, which is the way to all of the cluster's memory. etcd's own log goes through slog. This package
+// never decides who votes: that is room voter's.
+//
+// Start reading at Options, Start and kv.
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+
+	"flota/internal/fault"
+	"flota/internal/store"
+)
+
+// Options say how a member runs. Dir, Name, PeerAddr and Log are needed.
+type Options struct {
+	Dir      string            // where the member keeps its data; made if absent, only for its owner
+	Name     string            // the machine's name
+	PeerAddr string            // host:port where other members reach this one; a loopback IP
+	Peers    map[string]string // name to PeerAddr of all members the cluster starts with; empty: this one alone. Ignored once there is data
+	Socket   string            // path of the unix socket for clients; empty: none. Made for its owner only
+	Log      *slog.Logger
+
+	Heartbeat     time.Duration // between the leader's signs of life; 0: 100 ms, etcd's default
+	Election      time.Duration // without a sign of life until an election, at least 5 heartbeats; 0: 1 s, etcd's default
+	SnapshotCount uint64        // transactions between snapshots of the log; 0: 10,000, etcd's default
+	QuotaBytes    int64         // size of the database above which it refuses writes; 0: 2 GiB, etcd's default
+	Keep          time.Duration // how long changes are kept for watches that resume; 0: 5 min
+
+	noSync bool // leaves out fsync: for tests of what does not concern the disk
+}
+
+// keepDefault is 5 minutes, as Kubernetes keeps. By time and not by number of revisions, so that the disk is bounded by how much is written
+// in ten minutes even when values are large; who was away for longer lists again, which costs 1 s for 100,000 keys.
+const keepDefault = 5 * time.Minute
+
+// Node is a running member of the store.
+type Node struct {
+	etcd   *embed.Etcd
+	kv     *kv
+	server *server // nil without a socket
+	close  sync.Once
+}
+
+// Start runs a member; it returns when the member runs, which is before it has found its peers: see Ready. A member that has data goes on
+// from there. ctx bounds only the start. fault.Invalid for options that cannot work, fault.Denied for addresses off loopback;
+// fault.Internal when etcd does not start: on damaged data it leaves files open, so try again in another process only.
+func Start(ctx context.Context, o Options) (n *Node, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fault.Wrap(fault.Unavailable, err, "start the store")
+	}
+	cfg, err := o.config()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		// What etcd calls fatal, such as a damaged log, must not end the agent.
+		if p := recover(); p != nil {
+			n, err = nil, fault.New(fault.Internal, "start the store in %s: %v", o.Dir, p)
+		}
+	}()
+	e, err := embed.StartEtcd(cfg)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "start the store in %s", o.Dir)
+	}
+	n = &Node{etcd: e}
+	n.kv = n.inside()
+	if o.Socket != "" {
+		if n.server, err = serve(e.Server, o.Socket); err != nil {
+			_ = n.Close()
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+// inside makes a client that calls the member's functions without a connection.
+func (n *Node) inside() *kv {
+	c := v3client.New(n.etcd.Server)
+	status := func(ctx context.Context) (*pb.StatusResponse, error) {
+		st, err := c.Status(ctx, "") // there is only one
+		return (*pb.StatusResponse)(st), err
+	}
+	return newKV(c, status, n.awaitLeader)
+}
+
+// KV gives the store through this member, without a connection in between. Its Close ends only what was begun through it, and Node.Close does that too.
+func (n *Node) KV() store.KV { return n.kv }
+
+// Ready waits until the member has joined its cluster and serves. fault.Unavailable when ctx ends first or the member stops.
+func (n *Node) Ready(ctx context.Context) error {
+	select {
+	case <-n.etcd.Server.ReadyNotify():
+		return nil
+	case <-n.etcd.Server.StopNotify():
+		return fault.New(fault.Unavailable, "the store's member %s has stopped", n.etcd.Config().Name)
+	case <-ctx.Done():
+		return fault.Wrap(fault.Unavailable, ctx.Err(), "the store's member %s has not joined yet", n.etcd.Config().Name)
+	}
+}
+
+// Stopped is closed when the member has stopped, by Close or by itself: it was removed from the cluster, or its disk failed.
+func (n *Node) Stopped() <-chan struct{} { return n.etcd.Server.StopNotify() }
+
+// Leads says whether this member leads the store now.
+func (n *Node) Leads() bool { return n.etcd.Server.Leader() == n.etcd.Server.MemberID() }
+
+// Close ends all calls, hands the leadership to another member and stops this one. It may take some seconds.
+func (n *Node) Close() error {
+	n.shut(func() {})
+	return nil
+}
+
+// halt is Close without a word to the other members, as near to a power cut as one process can be.
+func (n *Node) halt() { n.shut(n.etcd.Server.HardStop) }
+
+func (n *Node) shut(last func()) {
+	n.close.Do(func() {
+		_ = n.kv.Close()
+		if n.server != nil {
+			n.server.stop()
+		}
+		last()
+		n.etcd.Close()
+		for range n.etcd.Err() { // etcd has closed it: nothing is left behind
+		}
+	})
+}
+
+// leaderWait is how long a call waits for an election. 1.5 s: one takes 1.0 to 1.5 s with etcd's defaults.
+const leaderWait = 1500 * time.Millisecond
+
+// awaitLeader waits a little while the members elect a leader. Without one no linearizable call can be answered.
+func (n *Node) awaitLeader(ctx context.Context) error {
+	s := n.etcd.Server
+	if s.Leader() != 0 {
+		return nil
+	}
+	t := time.NewTimer(leaderWait)
+	defer t.Stop()
+	for {
+		changed := s.LeaderChangedNotify()
+		if s.Leader() != 0 {
+			return nil
+		}
+		var why error
+		select {
+		case <-changed:
+			continue
+		case <-s.StoppingNotify():
+			why = fmt.Errorf("the member is stopping")
+		case <-t.C:
+			why = fmt.Errorf("the members have elected no leader")
+		case <-ctx.Done():
+			why = ctx.Err()
+		}
+		return fault.New(fault.Unavailable, "no quorum: %w", why)
+	}
+}
