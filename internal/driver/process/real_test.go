@@ -121,9 +121,11 @@ func TestNotifyReadyStatusAndNewMain(t *testing.T) {
 	}
 	b.must(b.d.ReExec(b.ctx)) // the socket survives
 	b.must(os.WriteFile(go1, nil, 0o644))
+	old, _ := proc.Look(st.MainPID)
 	st = b.wait("a.service", "running with a new main process", func(now unit.State) bool {
 		return now.Sub == "running" && now.Status == "serving" && now.MainPID != st.MainPID
 	})
+	b.must(proc.Wait(b.ctx, old.PID, old.Ticks)) // from then on the new one is the supervisor's child, and its end is seen
 	p, _ := proc.Look(st.MainPID)
 	proc.Signal(st.MainPID, p.Ticks, syscall.SIGKILL)
 	if st := b.sub("a.service", "failed"); st.Signal != "SIGKILL" || st.Result != "signal" {
