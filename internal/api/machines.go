@@ -226,7 +226,7 @@ func (c *cluster) mayRemove(m machine.Machine, force bool) error {
 }
 
 // Register stores the record of a machine that starts or joins: its name, that it votes, and when it joined first. Labels and
-// drain that were set stay. fault.Exists if another machine has the name.
+// drain that were set stay. fault.Exists if another machine has the name, fault.Unavailable for as long as another one is there with the ID.
 func (s *Server) Register(ctx context.Context, m machine.Machine) error {
 	if err := machine.CheckName(m.Name); err != nil {
 		return err
@@ -240,6 +240,11 @@ func (s *Server) Register(ctx context.Context, m machine.Machine) error {
 			return fault.WithHint(fault.New(fault.Exists, "another machine is named %q already (id %s)", m.Name, e.Value.ID.Short()),
 				"choose another --name, or flota machine remove %s if it is gone for good", m.Name)
 		}
+	}
+	if there, _, err := s.Store.Alive.Get(ctx, string(m.ID), storeRead{}); err == nil && there.Value.Name != m.Name && !there.Value.Restarting {
+		return fault.New(fault.Unavailable, "machine %s at %s runs with this machine id (%s)", there.Value.Name, there.Value.Addr, m.ID.Short())
+	} else if err != nil && !fault.Is(err, fault.NotFound) {
+		return err
 	}
 	_, _, err = modify(ctx, s, s.Store.Machines, string(m.ID), func(old machine.Machine, exists bool) (machine.Machine, act, error) {
 		was := old

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -189,44 +190,47 @@ func TestShutdownVsMonitor(t *testing.T) {
 	u.end(t, 0)
 }
 
-// TestDetectMachineId gives a machine the identity of another that is there. It keeps running, says what is wrong and runs no
-// units; the other is not disturbed; with an identity of its own it is part of the cluster again. fleetd also answered no
-// request until then; here the API of such a machine answers for the cluster, as it does on every machine.
+// TestDetectMachineId gives a machine the identity of another that is there, under that one's name and under a name of its own. It
+// keeps running, says what is wrong and runs no units; the other is not disturbed; with an identity of its own it is part of the cluster
+// again. fleetd also answered no request until then; here the API of such a machine answers for the cluster, as it does on every machine.
 func TestDetectMachineId(t *testing.T) {
 	b := newCluster(t, 2)
-	b.fleetctl(t, "start", fixture("pin@"+b.machineOf(t, "m1")+".service"))
-	before := b.active(t)
+	m1 := b.machineOf(t, "m1")
+	pin := "pin@" + m1 + ".service"
+	b.fleetctl(t, "start", fixture(pin))
 	own := filepath.Join(b.machineDir(2), "machine-id")
 	mine, err := os.ReadFile(own)
 	if err != nil {
 		t.Fatal(err)
 	}
-	theirs, err := os.ReadFile(filepath.Join(b.machineDir(1), "machine-id"))
-	if err != nil {
+	args := b.endAgent(t, 2)
+	if err := os.WriteFile(own, []byte(m1+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	u := b.takeOver(t, 2, func() {
-		if err := os.WriteFile(own, theirs, 0o600); err != nil {
+	for _, name := range []string{"m1", "twin"} {
+		if err := os.Truncate(b.agentLog(2), 0); err != nil {
 			t.Fatal(err)
 		}
-	})
-	wait(t, "word of the twin", func() error { return b.logSays(2, "another agent runs with this machine id") })
-	b.fleetctl(t, "start", fixture("everywhere.service"))
-	wait(t, "the global unit on one machine", func() error {
-		if on := b.active(t)["everywhere.service"]; len(on) != 1 {
-			return fmt.Errorf("it is on %v", on)
+		twin := slices.Clone(args)
+		twin[slices.Index(twin, "--name")+1] = name
+		u := b.launch(t, 2, twin)
+		wait(t, "word of the twin", func() error { return b.logSays(2, "runs with this machine id") })
+		b.fleetctl(t, b.at(1), "start", "--no-block", fixture("everywhere.service"))
+		wait(t, "units on m1 and nowhere else", func() error {
+			if on := b.active(t); len(on["everywhere.service"]) != 1 || len(on[pin]) != 1 {
+				return fmt.Errorf("active are %v", on)
+			}
+			return nil
+		})
+		if err := b.logSays(1, "runs with this machine id"); err == nil {
+			t.Error("m1 was disturbed")
 		}
-		return nil
-	})
-	for u, ids := range before {
-		if now := b.active(t)[u]; len(now) != 1 || now[0] != ids[0] {
-			t.Errorf("%s was on %v and is on %v", u, ids, now)
+		if id := b.machineOf(t, "m1"); id != m1 {
+			t.Errorf("m1 is %s now, before %s", id, m1)
 		}
+		b.fleetctl(t, "destroy", "everywhere.service")
+		u.end(t, 0)
 	}
-	if err := b.logSays(1, "another agent runs with this machine id"); err == nil {
-		t.Error("m1 was disturbed")
-	}
-	u.end(t, 0)
 	if err := os.WriteFile(own, mine, 0o600); err != nil {
 		t.Fatal(err)
 	}
