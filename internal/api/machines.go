@@ -241,10 +241,12 @@ func (s *Server) Register(ctx context.Context, m machine.Machine) error {
 				"choose another --name, or flota machine remove %s if it is gone for good", m.Name)
 		}
 	}
-	if there, _, err := s.Store.Alive.Get(ctx, string(m.ID), storeRead{}); err == nil && there.Value.Name != m.Name && !there.Value.Restarting {
-		return fault.New(fault.Unavailable, "machine %s at %s runs with this machine id (%s)", there.Value.Name, there.Value.Addr, m.ID.Short())
-	} else if err != nil && !fault.Is(err, fault.NotFound) {
+	there, ok, err := s.Store.Alive.Get(ctx, string(m.ID), storeRead{})
+	if err != nil {
 		return err
+	}
+	if p := there.Value; ok && p.Name != m.Name && !p.Restarting {
+		return fault.New(fault.Unavailable, "machine %s at %s runs with this machine id (%s)", p.Name, p.Addr, m.ID.Short())
 	}
 	_, _, err = modify(ctx, s, s.Store.Machines, string(m.ID), func(old machine.Machine, exists bool) (machine.Machine, act, error) {
 		was := old

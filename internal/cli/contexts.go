@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"flota/internal/api"
+	"flota/internal/cli/known"
 	"flota/internal/cli/show"
 	"flota/internal/fault"
 )
@@ -16,7 +17,7 @@ import (
 func (a *app) newContext() *cobra.Command {
 	c := &cobra.Command{Use: "context", Short: "Name the clusters you work with and choose one", Args: cobra.ArbitraryArgs, RunE: a.onlyCommands}
 	names := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		all, _ := a.readContexts() // none, then
+		all, _ := a.contexts().Read() // none, then
 		return slices.Sorted(maps.Keys(all.Contexts)), cobra.ShellCompDirectiveNoFileComp
 	}
 	use := &cobra.Command{
@@ -38,7 +39,7 @@ func (a *app) newContextList() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List contexts", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			all, err := a.readContexts()
+			all, err := a.contexts().Read()
 			if err != nil {
 				return err
 			}
@@ -82,12 +83,12 @@ func (a *app) useContext(name string, ends []string) error {
 		if _, err := api.NewClient(ends, api.ClientOptions{}); err != nil {
 			return err
 		}
-	} else if all, err := a.readContexts(); err != nil {
+	} else if all, err := a.contexts().Read(); err != nil {
 		return err
 	} else if _, ok := all.Contexts[name]; !ok {
 		return fault.WithHint(fault.New(fault.NotFound, "no context named %q", name), "make it with: flota context use %s ENDPOINT", shellQuote(name))
 	}
-	err := a.changeContexts(func(c *contexts) {
+	err := a.contexts().Change(func(c *known.Contexts) {
 		if len(ends) > 0 {
 			c.Contexts[name] = ends
 		}
@@ -101,14 +102,14 @@ func (a *app) useContext(name string, ends []string) error {
 
 // removeContext forgets a context.
 func (a *app) removeContext(name string) error {
-	all, err := a.readContexts()
+	all, err := a.contexts().Read()
 	if err != nil {
 		return err
 	}
 	if _, ok := all.Contexts[name]; !ok {
 		return fault.WithHint(fault.New(fault.NotFound, "no context named %q", name), "see them with: flota context list")
 	}
-	return a.changeContexts(func(c *contexts) {
+	return a.contexts().Change(func(c *known.Contexts) {
 		delete(c.Contexts, name)
 		if c.Current == name {
 			c.Current = ""

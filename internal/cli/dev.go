@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"flota/internal/cli/known"
 	"flota/internal/dev"
 	"flota/internal/fault"
 )
@@ -76,7 +77,7 @@ func (a *app) newDevUp(dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := a.changeContexts(func(c *contexts) { c.Contexts[devContext], c.Current = cl.Endpoints(), devContext }); err != nil {
+			if err := a.contexts().Change(func(c *known.Contexts) { c.Contexts[devContext], c.Current = cl.Endpoints(), devContext }); err != nil {
 				return err
 			}
 			a.progress("%d machines are ready at %s.1 to %s.%d; data in %s", cl.Machines, cl.Base, cl.Base, cl.Machines, cl.Dir)
@@ -165,7 +166,7 @@ func (a *app) down(ctx context.Context, c *dev.Cluster) error {
 	if err := c.Down(ctx); err != nil {
 		return err
 	}
-	return a.changeContexts(func(all *contexts) {
+	return a.contexts().Change(func(all *known.Contexts) {
 		if ends := all.Contexts[devContext]; len(ends) > 0 && ends[0] == c.Endpoints()[0] {
 			delete(all.Contexts, devContext)
 			if all.Current == devContext {

@@ -2,17 +2,14 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
-	"sync"
 
 	"github.com/spf13/cobra"
 
 	"flota/internal/api"
 	"flota/internal/cli/show"
+	"flota/internal/cli/track"
 	"flota/internal/driver"
-	"flota/internal/fault"
 )
 
 // logFlags are the flags of `flota logs`.
@@ -44,66 +41,16 @@ machine. -f goes on with new lines until ctrl-C.`,
 	return c
 }
 
-// logs prints the logs of units. Without -f all lines are collected and sorted; with it they come as they come.
+// logs prints the logs of units.
 func (a *app) logs(ctx context.Context, c *api.Client, units []api.Unit, l logFlags) error {
-	var mu sync.Mutex // guards all and standard output
-	var all []api.LogLine
-	name := len(units) > 1
-	host := len(units) == 1 && len(units[0].Places) > 1
-	write := func(line api.LogLine) error {
+	name, host := len(units) > 1, len(units) == 1 && len(units[0].Places) > 1
+	return track.Logs(ctx, c, units, l.machine, l.LogOptions, func(line api.LogLine) error {
 		if a.json {
 			return a.printLine(line)
 		}
 		_, err := fmt.Fprintln(a.Out, l.text(line, name, host))
 		return err
-	}
-	errs := make([]error, len(units))
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, 64) // streams at once; following needs one for each unit
-	if l.Follow && len(units) > cap(slots) {
-		return fault.WithHint(fault.New(fault.Invalid, "%d units are too many to follow at once: the limit is %d", len(units), cap(slots)), "choose fewer")
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	for i, u := range units {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			errs[i] = c.Logs(ctx, string(u.Name), l.machine, l.LogOptions, func(line api.LogLine) error {
-				mu.Lock()
-				defer mu.Unlock()
-				if l.Follow || len(units) == 1 {
-					return write(line)
-				}
-				all = append(all, line)
-				return nil
-			})
-			if errs[i] != nil && l.Follow {
-				cancel() // one stream is broken: say so rather than be silent about that unit
-			}
-		})
-	}
-	wg.Wait()
-	slices.SortStableFunc(all, func(x, y api.LogLine) int { return x.Time.Compare(y.Time) })
-	for _, line := range all {
-		if err := write(line); err != nil {
-			return err
-		}
-	}
-	return firstReal(errs)
-}
-
-// firstReal gives the first error that is more than the end of the others.
-func firstReal(errs []error) error {
-	var canceled error
-	for _, err := range errs {
-		if errors.Is(err, context.Canceled) {
-			canceled = err
-		} else if err != nil {
-			return err
-		}
-	}
-	return canceled
+	})
 }
 
 // text is a line as people read it.

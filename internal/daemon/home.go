@@ -67,7 +67,8 @@ func (h *home) takeLock() error {
 		n, _ := f.Read(b) // only for the message
 		return fault.New(fault.Conflict, "another flota (pid %s) runs on %s", strings.TrimSpace(string(b[:n])), h.dir)
 	}
-	if err := f.Truncate(0); err == nil {
+	err = f.Truncate(0)
+	if err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {

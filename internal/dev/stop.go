@@ -103,6 +103,7 @@ func (c *Cluster) Down(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for i, n := range c.Names() {
 		wg.Go(func() {
+			_ = process.Shutdown(ctx, c.MachineDir(n)) // units that do not stop in time are killed next
 			errs[i] = process.PowerCut(c.MachineDir(n))
 		})
 	}

@@ -26,7 +26,9 @@ type Driver interface {
 	Load(ctx context.Context, u unit.Unit) error
 	// Start asks for run number run of a loaded unit and returns when the request is taken, not when the unit is
 	// active: States and Watch tell. It is a no-op if run is the one that was last started, whatever came of it.
-	// A unit active under an older run is stopped first, its stop commands included, then started.
+	// A unit active under an older run is stopped first, its stop commands included, then started. The run of a unit that a fence,
+	// a power cut or the loss of its processes ended is forgotten (State.Run 0), so it can be asked for again.
+	// An exclusive unit is refused with fault.Conflict while no fence runs: see Fence.
 	Start(ctx context.Context, name unit.Name, run uint64) error
 	// Stop asks for the unit to be stopped and returns when the request is taken. No-op when it is not running.
 	// It also ends waiting for an automatic restart.
@@ -43,7 +45,7 @@ type Driver interface {
 	States(ctx context.Context) ([]unit.State, error)
 	// Watch calls f with the states of all units first, and then with those that changed, until ctx ends (nil) or
 	// the thing behind the driver is lost (fault.Unavailable). The first call has first set. Intermediate states
-	// may be skipped, the last one never is.
+	// may be skipped, the last one never is. A unit that was unloaded is told once more, with State.Load "not-found".
 	Watch(ctx context.Context, f func(states []unit.State, first bool)) error
 
 	// Logs writes what the unit printed, oldest first. fault.NotFound if nothing is known of the unit.
@@ -53,7 +55,8 @@ type Driver interface {
 
 	// Fence extends the life of units with [X-Flota] Exclusive=true: they are stopped by force when left has passed
 	// since the call without another call. The deadline is kept by what owns the processes, so it holds
-	// with a dead or paused agent. left <= 0 stops them now.
+	// with a dead or paused agent. left <= 0 stops them now. Of two calls the one that was made later counts, so one that
+	// arrives late extends nothing. It must be called before the first exclusive unit is started.
 	Fence(ctx context.Context, left time.Duration) error
 }
 

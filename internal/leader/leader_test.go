@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -290,5 +291,40 @@ func TestRebalance(t *testing.T) {
 		if count[id(1)] != 4 || count[id(2)] != 4 {
 			t.Error(count)
 		}
+	})
+}
+
+// A write whose answer was lost may arrive much later, when the unit has been placed elsewhere: it must change nothing then.
+func TestLateWriteIsFencedOff(t *testing.T) {
+	onBed(t, 3, func(b *bed) {
+		c, _, _ := b.lead(1)
+		b.rest()
+		var mu sync.Mutex // guards late
+		var late *store.Txn
+		c.Before(func(call mem.Call) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if call.Op != "commit" || late != nil || len(call.Txn.Then) != 1 || !strings.HasPrefix(call.Txn.Then[0].Key, b.store.Places.Prefix()) {
+				return nil
+			}
+			late = &call.Txn
+			target, _, _ := strings.Cut(strings.TrimPrefix(late.Then[0].Key, b.store.Places.Prefix()), "/")
+			for i, lease := range b.leases {
+				if string(id(i)) == target {
+					b.must(b.mem.Revoke(b.t.Context(), lease)) // so the next plan has another machine
+				}
+			}
+			return fault.New(fault.Unavailable, "no answer")
+		})
+		b.put("u.service", 1)
+		time.Sleep(5 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		if late == nil || len(b.places()) != 1 {
+			t.Fatalf("late %v, places %v", late, b.places())
+		}
+		_, _, err := b.mem.Commit(b.t.Context(), *late)
+		b.must(err)
+		b.places() // fails if there are two
 	})
 }

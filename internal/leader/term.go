@@ -2,10 +2,12 @@ package leader
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"flota/internal/scheduler"
 	"flota/internal/store"
+	"flota/internal/unit"
 	"flota/internal/view"
 )
 
@@ -114,17 +116,16 @@ func (w *waiter) wait(ctx context.Context, changed <-chan struct{}, next time.Ti
 func (l *leader) plan(guard store.Cond, rebalance bool) (plan scheduler.Plan, moves []move) {
 	l.opts.View.Look(func(c *view.Cluster) {
 		now := time.Now()
-		unheard := false
 		l.units.refresh(c)
 		make := scheduler.Make
 		if rebalance {
 			make = scheduler.Rebalance
 		}
 		plan = make(l.cluster(c, now), now)
+		unheard := slices.ContainsFunc(plan.Moves, func(m scheduler.Move) bool { return !known(c, m, now) })
 		touched := map[string]bool{}
 		for _, m := range plan.Moves {
-			if !known(c, m, now) {
-				unheard = true
+			if unheard && !l.harmless(m) {
 				continue
 			}
 			if one, ok := l.move(c, m, guard); ok && one.touch(touched) {
@@ -145,6 +146,22 @@ func known(c *view.Cluster, m scheduler.Move, now time.Time) bool {
 	}
 	_, lost := c.Lost(m.From, now)
 	return lost
+}
+
+// harmless says whether a move can be carried out though others of its plan are not: it changes a place where it is, ends
+// that of a unit nobody wants, or places a unit that needs nothing of where others are.
+func (l *leader) harmless(m scheduler.Move) bool {
+	u, wanted := l.units.get(m.Unit)
+	wanted = wanted && u.Target != unit.Inactive
+	switch m.Kind {
+	case scheduler.KindUpdate, scheduler.KindFinish:
+		return true
+	case scheduler.KindRemove:
+		return !wanted
+	case scheduler.KindPlace:
+		return len(u.Fleet.Replaces)+len(u.Fleet.MachineOf) == 0
+	}
+	return false
 }
 
 // cluster gives the view as the scheduler wants it. It is valid while the view is looked at.

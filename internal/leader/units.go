@@ -34,8 +34,17 @@ func (u *units) refresh(c *view.Cluster) {
 	u.rev, u.list, u.at, u.revs = c.UnitsRev, list, at, revs
 }
 
+// get gives a unit; ok is false if there is none of that name.
+func (u *units) get(name unit.Name) (one scheduler.Unit, ok bool) {
+	i, ok := u.at[name]
+	if !ok {
+		return one, false
+	}
+	return u.list[i], true
+}
+
 // exclusive says whether the unit must never run twice.
 func (u *units) exclusive(name unit.Name) bool {
-	i, ok := u.at[name]
-	return ok && u.list[i].Exclusive
+	one, _ := u.get(name)
+	return one.Exclusive
 }

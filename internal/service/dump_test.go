@@ -26,7 +26,7 @@ func dump(s Service) []string {
 	if s.PIDFile != "" {
 		d.line("PIDFile: %s", s.PIDFile)
 	}
-	restart := s.RestartSec // printed in whole seconds from one second on
+	restart := s.RestartDelay // printed in whole seconds from one second on
 	if restart != setting.Infinity && restart > time.Second {
 		restart = restart.Truncate(time.Second)
 	}

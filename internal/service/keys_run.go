@@ -50,7 +50,7 @@ func runKeys() map[string]setter {
 
 		"Restart": choice(func(s *Service) *Restart { return &s.Restart }, RestartNo, RestartOnSuccess,
 			RestartOnFailure, RestartOnAbnormal, RestartOnAbort, RestartOnWatchdog, RestartAlways),
-		"RestartSec":               span(func(s *Service) *time.Duration { return &s.RestartSec }, false),
+		"RestartSec":               span(func(s *Service) *time.Duration { return &s.RestartDelay }, false),
 		"StartLimitInterval":       span(startLimitInterval, false),
 		"StartLimitBurst":          startLimitBurst,
 		"StartLimitAction":         action(func(s *Service) *string { return &s.StartLimit.Action }),

@@ -49,7 +49,7 @@ type parser struct {
 	section, key string // being read
 
 	typeSet, startTimeoutSet, abortTimeoutSet, oomPolicySet bool
-	restartSignalSet, outputSet                             bool
+	restartSignalSet                                        bool
 	namespaces                                              map[string]bool // RestrictNamespaces=: allowed kinds; nil for no rule
 }
 
@@ -89,7 +89,7 @@ func Parse(name unit.Name, f unit.File, host Host) (Service, []Note, error) {
 func newParser(name unit.Name, host Host) *parser {
 	return &parser{host: host, look: host.Specifiers(name), Service: Service{
 		Name: name, Description: string(name), ExitType: "main", GuessMainPID: true, NotifyAccess: NotifyNone,
-		Restart: RestartNo, RestartSec: 100 * time.Millisecond,
+		Restart: RestartNo, RestartDelay: 100 * time.Millisecond,
 		StartLimit:   StartLimit{Interval: 10 * time.Second, Burst: 5, Action: "none"},
 		TimeoutStart: 90 * time.Second, TimeoutStop: 90 * time.Second, RuntimeMax: setting.Infinity,
 		StartFailMode: "terminate", StopFailMode: "terminate", OOMPolicy: "stop",

@@ -38,7 +38,7 @@ func TestDefaults(t *testing.T) {
 	if len(notes) > 0 {
 		t.Error(notes)
 	}
-	if s.Type != Simple || s.Restart != RestartNo || s.RestartSec != 100*time.Millisecond || s.TimeoutStop != 90*time.Second ||
+	if s.Type != Simple || s.Restart != RestartNo || s.RestartDelay != 100*time.Millisecond || s.TimeoutStop != 90*time.Second ||
 		s.TimeoutAbort != 90*time.Second || s.RuntimeMax != setting.Infinity || s.Kill.Mode != KillControlGroup || s.Kill.Restart != 15 ||
 		!s.Kill.SendKILL || !s.GuessMainPID || s.NotifyAccess != NotifyNone || s.OOMPolicy != "stop" || s.StartLimit.Burst != 5 ||
 		s.Identity.UMask != 0o22 || s.Identity.Bounding != setting.AllCaps || !s.IO.IgnorePIPE || s.Resources.TasksMax != setting.Unlimited ||

@@ -46,7 +46,7 @@ type Service struct {
 	NotifyAccess    NotifyAccess
 
 	Restart      Restart
-	RestartSec   time.Duration // default 100 ms
+	RestartDelay time.Duration // default 100 ms
 	StartLimit   StartLimit
 	RestartForce setting.Exits // RestartForceExitStatus=
 	RestartNever setting.Exits // RestartPreventExitStatus=; checked before RestartForce

@@ -5,7 +5,7 @@
 // unit did before the request is never taken for its answer: states count from the run that was asked for.
 //
 // Tracker is a state machine without clock or network (the time is an argument); Run feeds it from the API's stream.
-// It prints nothing. Start reading at Tracker.
+// It prints nothing. Empty waits for machines to be drained, Logs merges what units print. Start reading at Tracker.
 package track
 
 import (

@@ -100,7 +100,7 @@ func TestFenceOnVirtualTime(t *testing.T) {
 		if len(d.Running()) != 1 {
 			t.Error("fenced too early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if len(d.Running()) != 0 {
 			t.Error("not fenced")

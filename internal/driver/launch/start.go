@@ -74,17 +74,27 @@ func startMapped(spec Spec, files []uintptr) (*Child, error) {
 	if err != nil {
 		return nil, err
 	}
-	f = child.Join(c.PID, &spec)
-	if f == nil {
-		f = child.Resources(c.PID, &spec)
-	}
-	child.RaiseLimits(c.PID, &spec)
-	if f != nil {
+	if f := fromOutside(c.PID, &spec); f != nil {
 		c.early = f // the closed gate ends the process
 		return c, nil
 	}
 	syscall.Write(gate[1], []byte{1})
 	return c, nil
+}
+
+// fromOutside does to the gated process what needs the host's view of the file system: the calling thread has the unit's
+// mounts already, in which control groups may be read-only, so another one does it.
+func fromOutside(pid int, spec *Spec) *Failure {
+	done := make(chan *Failure)
+	go func() {
+		f := child.Join(pid, spec)
+		if f == nil {
+			f = child.Resources(pid, spec)
+		}
+		child.RaiseLimits(pid, spec)
+		done <- f
+	}()
+	return <-done
 }
 
 // fork starts the helper with its Spec.

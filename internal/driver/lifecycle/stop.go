@@ -116,12 +116,12 @@ func (m *Machine) dead(f Result, restart bool) {
 	why := m.why()
 	if again {
 		r.Restarts++
-		r.Message = fmt.Sprintf("%s; restart %d in %s", why, r.Restarts, span(m.Svc.RestartSec))
+		r.Message = fmt.Sprintf("%s; restart %d in %s", why, r.Restarts, span(m.Svc.RestartDelay))
 		if l := m.Svc.StartLimit; l.Burst > 0 && l.Interval > 0 {
-			r.Message = fmt.Sprintf("%s; restart %d of %d in %s", why, len(r.Starts), l.Burst, span(m.Svc.RestartSec))
+			r.Message = fmt.Sprintf("%s; restart %d of %d in %s", why, len(r.Starts), l.Burst, span(m.Svc.RestartDelay))
 		}
 		m.say(fmt.Sprintf("Scheduled restart, counter is at %d.", r.Restarts))
-		m.enter(AutoRestart, max(m.Svc.RestartSec, 1))
+		m.enter(AutoRestart, max(m.Svc.RestartDelay, 1))
 		return
 	}
 	r.Message = why

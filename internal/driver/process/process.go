@@ -35,6 +35,9 @@ type Options struct {
 	// Args start the supervisor; nil is "supervise --data-dir DataDir", and the journal's bounds if they are set.
 	Args []string
 	Log  *slog.Logger // nil logs nothing
+	// Env is added to the environment of a supervisor that is started; setup.Environment hands FLOTA_MACHINE and FLOTA_ADDR on to
+	// every unit.
+	Env []string
 	// Strict refuses to load units with restricting keys that cannot be honoured here; otherwise State.Notes tells of them.
 	Strict bool
 }
@@ -83,15 +86,7 @@ func Open(ctx context.Context, o Options) (*Driver, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Driver{o: o, home: at}
-	var dial net.Dialer
-	d.http = &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dial.DialContext(ctx, "unix", at.Socket())
-		},
-		// Connections that are kept would meet the supervisor of before after a re-exec; the socket is local and cheap to dial.
-		DisableKeepAlives: true,
-	}}
+	d := &Driver{o: o, home: at, http: client(at)}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var alive wire.Alive
@@ -105,6 +100,32 @@ func Open(ctx context.Context, o Options) (*Driver, error) {
 		}
 	}
 	return d, nil
+}
+
+// client speaks to the supervisor at a place, whichever process that is now.
+func client(at home.Home) *http.Client {
+	var dial net.Dialer
+	return &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dial.DialContext(ctx, "unix", at.Socket())
+		},
+		// Connections that are kept would meet the supervisor of before after a re-exec; the socket is local and cheap to dial.
+		DisableKeepAlives: true,
+	}}
+}
+
+// Shutdown stops all units of a data directory cleanly and ends its supervisor; nil if none runs. See Driver.Shutdown.
+func Shutdown(ctx context.Context, dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	at, err := home.At(dir)
+	if err != nil || at.PID() == 0 {
+		return err
+	}
+	d := &Driver{o: Options{Log: slog.New(slog.DiscardHandler)}, home: at, http: client(at)}
+	return d.Shutdown(ctx)
 }
 
 // ReExec makes the supervisor become Options.Exe in place: its PID, its children and all units stay. It
@@ -191,7 +212,7 @@ func (d *Driver) spawn() error {
 	}
 	defer null.Close()
 	p, err := os.StartProcess(d.o.Exe, append([]string{d.o.Exe}, d.o.Args...), &os.ProcAttr{
-		Dir: "/", Env: os.Environ(), Files: []*os.File{null, out, out}, Sys: &syscall.SysProcAttr{Setsid: true}})
+		Dir: "/", Env: append(os.Environ(), d.o.Env...), Files: []*os.File{null, out, out}, Sys: &syscall.SysProcAttr{Setsid: true}})
 	if err != nil {
 		return fmt.Errorf("start the supervisor: %w", err)
 	}

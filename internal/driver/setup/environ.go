@@ -15,6 +15,9 @@ import (
 // defaultPath is what commands find programs in. Source: systemd.exec(5), PATH.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+// passed are the supervisor's own variables that every unit sees: the language, as with systemd, and on which machine it runs.
+var passed = []string{"LANG", "FLOTA_MACHINE", "FLOTA_ADDR"}
+
 // maxEnvFile bounds an EnvironmentFile=; a megabyte is more than any exec could take.
 const maxEnvFile = 1 << 20
 
@@ -24,8 +27,10 @@ const maxEnvFile = 1 << 20
 func (r Run) Environment(statics []string) ([]string, error) {
 	env := []string{"PATH=" + defaultPath}
 	add := func(name, value string) { env = setting.SetEnv(env, name+"="+value) }
-	if lang := os.Getenv("LANG"); lang != "" {
-		add("LANG", lang)
+	for _, name := range passed {
+		if v := os.Getenv(name); v != "" {
+			add(name, v)
+		}
 	}
 	if r.Who.Switch || os.Geteuid() != 0 {
 		add("USER", r.Who.Name)

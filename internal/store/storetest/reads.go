@@ -101,7 +101,7 @@ func listSorted(t *testing.T, b *bench) {
 
 // listPages lists more than one page can hold while the first and the last key change together.
 func listPages(t *testing.T, b *bench) {
-	const keys = 7_000
+	const keys = 1_500
 	for i := 0; i < keys; i += 100 {
 		var txn store.Txn
 		for j := i; j < i+100; j++ {
@@ -125,7 +125,7 @@ func listPages(t *testing.T, b *bench) {
 			}
 		}
 	}()
-	for range 10 {
+	for range 5 {
 		items, rev := b.list(t)
 		if len(items) != keys+2 {
 			t.Fatalf("list gives %d items", len(items))
