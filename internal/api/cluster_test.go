@@ -49,6 +49,17 @@ func TestMachines(t *testing.T) {
 	if !fault.Is(err, fault.Exists) {
 		t.Errorf("a name that is taken: %v", err)
 	}
+	twin := machine.Machine{ID: all[0].ID, Name: "twin"} // of one that is there
+	if err := r.boxes[0].srv.Register(ctx, twin); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("an id that is taken: %v", err)
+	}
+	twin.Name = all[0].Name
+	if err := r.boxes[0].srv.Register(ctx, twin); err != nil {
+		t.Errorf("a machine that starts again: %v", err)
+	}
+	if m, err := c.Machine(ctx, "m1"); err != nil || m.ID != twin.ID || !m.Voter {
+		t.Errorf("after a twin registered: %+v, %v", m, err)
+	}
 	other := machine.ID("4" + strings.Repeat("1", 31))
 	if err := r.boxes[0].srv.Register(ctx, machine.Machine{ID: other, Name: "other"}); err != nil {
 		t.Fatal(err)

@@ -250,7 +250,8 @@ func (s *Server) Register(ctx context.Context, m machine.Machine) error {
 	}
 	_, _, err = modify(ctx, s, s.Store.Machines, string(m.ID), func(old machine.Machine, exists bool) (machine.Machine, act, error) {
 		was := old
-		old.ID, old.Name, old.Voter = m.ID, m.Name, m.Voter
+		old.ID, old.Name = m.ID, m.Name
+		old.Voter = old.Voter || m.Voter // a machine with a copied ID must not take the vote of the one that has it
 		if old.Joined.IsZero() {
 			old.Joined = time.Now().UTC()
 		}

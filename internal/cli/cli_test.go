@@ -178,6 +178,7 @@ func TestBadInput(t *testing.T) {
 		{2, `unknown command "strat"`, []string{"strat"}},
 		{2, "did you mean start?", []string{"strat"}},
 		{2, `unknown command "lst" for "flota machine"`, []string{"machine", "lst"}},
+		{2, `unknown command "pu" for "flota dev"`, []string{"dev", "pu"}},
 		{2, "unknown flag: --frobnicate", []string{"start", "--frobnicate", "x"}},
 		{2, "requires at least 1 arg", []string{"start"}},
 		{3, `no unit "nope.service" in the cluster`, []string{"start", "nope"}},

@@ -24,6 +24,7 @@ func (a *app) newDev() *cobra.Command {
 		Short: "Run a cluster of several machines on this host, to try things",
 		Long: `Run a cluster of several machines on this host: each is a whole flota up with its own address on the loopback
 interface, its own data and its own supervisor. kill cuts a machine's power, start brings it back.`,
+		Args: cobra.ArbitraryArgs, RunE: a.onlyCommands,
 	}
 	c.PersistentFlags().StringVar(&dir, "dir", "", "folder of the cluster [FLOTA_DEV_DIR] (default: a folder of your home)")
 	open := func() (*dev.Cluster, error) {

@@ -58,7 +58,11 @@ func (m *machineNow) openMemory(ctx context.Context) (*memory, error) {
 
 // dialMemory connects to the voters through the API of their machines.
 func (m *machineNow) dialMemory(ctx context.Context, voters []string) (*memory, error) {
-	if fresh, err := m.askVoters(ctx, append(slices.Clone(voters), m.Join)); err == nil {
+	patience := askPatience
+	if len(voters) > 0 {
+		patience = knownPatience
+	}
+	if fresh, err := m.askVoters(ctx, append(slices.Clone(voters), m.Join), patience); err == nil {
 		voters = fresh
 		if err := m.rememberVoters(voters); err != nil {
 			return nil, err
@@ -77,12 +81,13 @@ func (m *machineNow) dialMemory(ctx context.Context, voters []string) (*memory, 
 	return &memory{kv: kv, close: kv.Close}, nil
 }
 
-// askPatience bounds how long a joining machine looks for the cluster before it gives up with a clear error.
-const askPatience = 30 * time.Second
+// askPatience bounds how long a joining machine looks for the cluster before it gives up with a clear error. knownPatience is for one that
+// remembers the voters: its units must not wait for news of them.
+const askPatience, knownPatience = 30 * time.Second, 2 * time.Second
 
 // askVoters asks the named machines in turn, again and again, which machines hold the store.
-func (m *machineNow) askVoters(ctx context.Context, addrs []string) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, askPatience)
+func (m *machineNow) askVoters(ctx context.Context, addrs []string, patience time.Duration) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var ends []string
 	for _, a := range addrs {
