@@ -206,7 +206,7 @@ func isFree(addr string) error {
 	return l.Close()
 }
 
-// get wants words in the answer to an HTTP request, with any status.
+// get wants words in the answer to an HTTP request, with any status: in its body or in the Server header.
 func get(url, words string) error {
 	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := c.Get(url)
@@ -215,6 +215,7 @@ func get(url, words string) error {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	body = append(body, resp.Header.Get("Server")...)
 	if err == nil && !bytes.Contains(body, []byte(words)) {
 		err = fmt.Errorf("%s answers %s without %q: %.200s", url, resp.Status, words, body)
 	}
@@ -277,7 +278,7 @@ func (d *debian) prepare() {
 		}
 	}
 	for _, path := range []string{"/dev/log", "/var/lib/haproxy/dev", syslogFile, "/var/log/auth.log", "/var/log/cron.log", "/var/log/kern.log",
-		"/var/log/mail.log", "/var/log/user.log", "/run/chrony", "/run/redis", "/run/mosquitto", "/run/apache2", "/run/nginx.pid",
+		"/var/log/mail.log", "/var/log/user.log", "/var/log/haproxy.log", "/run/chrony", "/run/redis", "/run/mosquitto", "/run/apache2", "/run/nginx.pid",
 		"/run/haproxy.pid", "/run/haproxy-master.sock"} {
 		d.forget(path)
 	}
