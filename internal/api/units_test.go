@@ -215,7 +215,10 @@ func TestUnitThatWaits(t *testing.T) {
 	if _, _, err := c.PutUnit(t.Context(), "a.service", PutUnit{Text: hello + "[X-Fleet]\nMachineMetadata=disk=ssd\n"}); err != nil {
 		t.Fatal(err)
 	}
-	u, err := c.SetTarget(t.Context(), "a.service", SetTarget{Target: unit.Launched})
+	if _, err := c.SetTarget(t.Context(), "a.service", SetTarget{Target: unit.Launched}); err != nil {
+		t.Fatal(err)
+	}
+	u, err := c.Unit(t.Context(), "a.service")
 	if err != nil || !strings.Contains(u.Waiting, "disk=ssd") {
 		t.Errorf("waiting %q, %v", u.Waiting, err)
 	}

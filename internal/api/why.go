@@ -267,7 +267,12 @@ func explainState(u unit.Unit, st unit.State, where string, now time.Time) []str
 		out = append(out, where+" still has an older content of it")
 	}
 	if len(st.Notes) > 0 {
-		out = append(out, where+" cannot honour: "+strings.Join(st.Notes, "; "))
+		var keys []string // which are what a note begins with
+		for _, n := range st.Notes {
+			key, _, _ := strings.Cut(n, ": ")
+			keys = append(keys, key)
+		}
+		out = append(out, fmt.Sprintf("%s cannot honour (flota status %s tells more): %s", where, u.Name, strings.Join(keys, ", ")))
 	}
 	return out
 }

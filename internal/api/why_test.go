@@ -81,11 +81,11 @@ hello@2.service has failed on m1 since 15:04:05 (12 s ago): least loaded
 m1 reports it failed (failed) since 15:04:16 (1 s ago), restarted 5 times by itself
 the cause: its main process exited with status 3`},
 		{"cannot be loaded", three().with(u, 1, "least loaded",
-			unit.State{Load: "bad-setting", Active: "inactive", Sub: "dead", Message: "ExecStart= is missing", Notes: []string{"ProtectSystem="}, Since: before(1)}), "", scheduler.Plan{}, `
+			unit.State{Load: "bad-setting", Active: "inactive", Sub: "dead", Message: "ExecStart= is missing", Notes: []string{"ProtectSystem=: not honoured (restricting)", "[Unit] After=: not acted on (b.service)"}, Since: before(1)}), "", scheduler.Plan{}, `
 hello@2.service cannot be loaded on m1 since 15:04:05 (12 s ago): least loaded
 m1 reports it inactive (dead) since 15:04:16 (1 s ago)
 the cause: ExecStart= is missing
-m1 cannot honour: ProtectSystem=`},
+m1 cannot honour (flota status hello@2.service tells more): ProtectSystem=, [Unit] After=`},
 		{"waits", three().with(u, 0, "", unit.State{}), "", scheduler.Plan{Waiting: []scheduler.Waiting{{Unit: u.Name, Reason: "3 of 3 machines lack label disk=ssd"}}}, `
 hello@2.service waits: 3 of 3 machines lack label disk=ssd`},
 		{"about to move", three(2).with(u, 2, "least loaded", unit.State{}), "", scheduler.Plan{

@@ -103,9 +103,12 @@ func (d *debian) live(units []debianUnit) {
 		if u.reloads {
 			pid := d.now(u).MainPID
 			d.flota(d.t, "reload", u.name)
-			if now := d.now(u); now.Active != "active" || now.MainPID != pid {
-				d.t.Errorf("%s after its reload: %+v", u.name, now)
-			}
+			wait(d.t, u.name+" after its reload", func() error {
+				if now := d.now(u); now.Active != "active" || now.MainPID != pid {
+					return fmt.Errorf("it was process %d and is %+v", pid, now)
+				}
+				return nil
+			})
 		}
 	}
 	d.answer(units)

@@ -106,6 +106,26 @@ func TestDrainStartsElsewhereFirst(t *testing.T) {
 	wantMoves(t, Make(kill(c, noon.Add(-8*time.Second), 2), noon), "move a.service m2>m3", "move b.service m2>m3")
 }
 
+// What does not run where it is has nothing to go on with while it starts elsewhere.
+func TestDrainMovesWhatDoesNotRunAtOnce(t *testing.T) {
+	for active, want := range map[string]string{"active": "leave", "activating": "leave", "inactive": "move", "failed": "move"} {
+		c := settled(t, cluster(threeMachines()[:2], launched("a.service")))
+		c.States = reports(map[string]string{"m1/a.service": active})
+		wantMoves(t, Make(Drain(c, mid(1)), noon), want+" a.service m1>m2")
+	}
+}
+
+// A new machine that cannot load the unit is waited for no longer: what hinders is told, and the drain ends.
+func TestDrainEndsWhenTheUnitCannotBeLoaded(t *testing.T) {
+	c := settled(t, cluster(threeMachines()[:2], launched("a.service")))
+	c = Drain(c, mid(1))
+	c = Apply(c, Make(c, noon))
+	c.States = func(m machine.ID, n unit.Name) (unit.State, bool) {
+		return unit.State{Load: "bad-setting", Active: "inactive"}, m == mid(2)
+	}
+	wantMoves(t, Make(c, noon), "finish a.service m1>")
+}
+
 func TestDrainShowsWhatHinders(t *testing.T) {
 	c := settled(t, cluster(threeMachines()[:2], launched("a.service", "MachineID=m1"), launched("b.service", "MachineOf=a.service")))
 	p := Make(Drain(c, mid(1)), noon)

@@ -32,10 +32,10 @@ func (s *supervisor) define(u unit.Unit) *definition {
 		d.notes = append(d.notes, n.String())
 	}
 	switch {
+	case u.Name.Kind() != unit.Service:
+		d.bad = "no driver on this machine runs ." + string(u.Name.Kind()) + " units"
 	case err != nil:
 		d.bad = err.Error()
-	case u.Name.Kind() != unit.Service:
-		d.bad = "the process driver runs .service units only"
 	case svc.Type == service.DBus:
 		d.bad = "Type=dbus: there is no system bus here to wait on; use Type=notify or simple"
 	}
