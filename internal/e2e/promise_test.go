@@ -189,6 +189,41 @@ func TestP2QuorumIsAway(t *testing.T) {
 	}
 }
 
+// TestP2QuorumIsPaused stops each pair of agents (SIGSTOP, so the store's leader among them) for three leases and lets them go on: whether
+// their leases end then or not, nothing is moved and no unit notices.
+func TestP2QuorumIsPaused(t *testing.T) {
+	b := borrow(t)
+	units := b.threeSleepers(t)
+	b.waitUnits(t, units)
+	before := b.mains(t, units...)
+	for _, pair := range [][2]int{{1, 2}, {2, 3}, {1, 3}} {
+		for _, i := range pair {
+			pid := b.agent(t, i)
+			t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) }) // also when the test fails in between
+			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if until(15*time.Second, func() bool { untouched(t, before); return t.Failed() }) {
+			t.Fatal("a unit was stopped while the quorum was paused")
+		}
+		for _, i := range pair {
+			if err := syscall.Kill(b.agent(t, i), syscall.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if until(10*time.Second, func() bool { untouched(t, before); return t.Failed() }) {
+			t.Fatal("a unit was stopped when the quorum was back")
+		}
+		b.waitUnits(t, units)
+		for u, s := range b.mains(t, units...) {
+			if s != before[u] {
+				t.Errorf("%s was %s, is %s", u, before[u], s)
+			}
+		}
+	}
+}
+
 // TestP6PowerCutOfAll cuts the power of all machines and starts them in any order: what was launched runs again.
 func TestP6PowerCutOfAll(t *testing.T) {
 	b := borrow(t)

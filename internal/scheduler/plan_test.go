@@ -240,11 +240,22 @@ func TestBrakeSaysUntilWhenAndWhy(t *testing.T) {
 	p := Make(c, noon)
 	wantMoves(t, p, "place new.service >m4")
 	if p.Brake == nil || p.Brake.Reason != "3 of 5 machines were lost within 6s of each other, which is more likely the network than "+
-		"the machines: nothing is moved off them before 12:00:52" {
+		"the machines: nothing is moved off the 3 that are still away before 12:00:52" {
 		t.Fatalf("%+v", p.Brake)
 	}
 	wantWaits(t, p, "w@1.service", "m1 is gone (no sign of life since 11:59:52); it is not moved before 12:00:52, because "+
 		"3 of 5 machines were lost within 6s of each other")
+	// Two are back: they were lost all the same, and the third is not given up any sooner.
+	back := kill(c, noon.Add(-8*time.Second))
+	for n := range 2 {
+		back.Machines[n].Presence, back.Machines[n].Blinked = machines[n].Presence, noon.Add(-8*time.Second)
+		back.Machines[n].Lost = time.Time{}
+	}
+	p = Make(back, noon)
+	wantMoves(t, p, "place new.service >m1")
+	if p.Brake == nil || !strings.Contains(p.Brake.Reason, "3 of 5 machines were lost") || !strings.Contains(p.Brake.Reason, "off the 1 that") {
+		t.Fatalf("%+v", p.Brake)
+	}
 	if p = Make(c, noon.Add(52*time.Second)); len(p.Moves) != 4 {
 		t.Fatal(text(p))
 	}
