@@ -73,6 +73,7 @@ func table(section string, row func(string) string) string {
 const (
 	honoured = "honoured"
 	noNote   = "nothing to act on; no note"
+	together = "honoured between units of one machine; **note** if it names anything but the host's usual units and what `MachineOf=` names"
 	note     = "**note**"
 	refused  = "**note**; refused with `flota up --strict`"
 )
@@ -148,6 +149,10 @@ func unitRow(key string) string {
 	switch {
 	case started[key]:
 		text = honoured
+	case near["Unit"][key]:
+		text = together
+	case key == "After" || key == "Before":
+		text = "acted on for what starts because of another unit only; **note** if it names anything but the host's usual units"
 	case relations[key]:
 		text = "not acted on; **note** if it names anything but the host's usual units"
 	case actions[key] || unacted[key]:
@@ -160,5 +165,11 @@ func unitRow(key string) string {
 	return fmt.Sprintf("| `%s=` | %s |\n", key, text)
 }
 
-// installRow: there is no enabling and disabling here; a unit runs because somebody started it.
-func installRow(key string) string { return fmt.Sprintf("| `%s=` | %s |\n", key, noNote) }
+// installRow: there is no enabling and disabling here; a loaded unit counts as enabled.
+func installRow(key string) string {
+	text := noNote
+	if near["Install"][key] {
+		text = together
+	}
+	return fmt.Sprintf("| `%s=` | %s |\n", key, text)
+}
