@@ -86,8 +86,9 @@ func Apply(c Cluster, p Plan) Cluster {
 
 // Rebalance plans like Make, and also moves units that would be placed better today: instances of a template to zones and
 // machines with fewer, then units from full to empty machines as long as the difference is more than a twentieth. Units start
-// on the new machine before they stop on the old; exclusive ones, and those that replace others, stay. Rebalancing again after the
-// plan gives no moves but those that finish it.
+// on the new machine before they stop on the old; exclusive ones, and those that replace others, stay. A unit is moved once
+// in a plan, and counts on the machine it leaves until it has left, so a second rebalancing may find a little more to do;
+// each gain makes the same sum smaller (see gains), so it comes to an end.
 func Rebalance(c Cluster, now time.Time) Plan {
 	p := newPlanner(c, now)
 	p.balance = true
