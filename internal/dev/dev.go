@@ -26,6 +26,9 @@ import (
 // DefaultBase is the network of machine addresses: BASE.1 to BASE.N, all on the loopback interface.
 const DefaultBase = "127.7.0"
 
+// keysPort is where the applications' keys are on each machine's address: etcd's own.
+const keysPort = 2379
+
 // maxMachines of one dev cluster. 32, as each takes about 50 MB and a few threads.
 const maxMachines = 32
 
@@ -145,7 +148,7 @@ func checkBase(base string) error {
 
 // checkFree refuses addresses on which somebody else listens: fault.Conflict.
 func (c *Cluster) checkFree(name string) error {
-	for _, port := range []int{daemon.DefaultAPIPort, daemon.DefaultPeerPort} {
+	for _, port := range []int{daemon.DefaultAPIPort, daemon.DefaultPeerPort, keysPort} {
 		addr := net.JoinHostPort(c.Addr(name), strconv.Itoa(port))
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
