@@ -36,6 +36,7 @@ func TestScripts(t *testing.T) {
 		Dir:   "testdata/script",
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"examples": examples,
 			"exits":    exits,
 			"until":    until,
 			"bigfile":  bigfile,

@@ -2,7 +2,9 @@ package agent_test
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -370,4 +372,61 @@ func TestFileCacheIsAtomic(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		b.want("web.service ends 1", "web.service runs 1")
 	})
+}
+
+// That the cluster does not know a machine is how each one begins, and an error once it was known.
+func TestNotJoinedYetIsNoError(t *testing.T) {
+	const notYet, lost = `level=INFO msg="this machine has not joined yet"`, `level=ERROR msg="the cluster does not know this machine any more`
+	for _, x := range []struct {
+		name   string
+		cached string
+		want   string
+	}{
+		{"new", "", notYet},
+		{"restarted before it joined", `{"places":null,"starts":[]}`, notYet},
+		{"had units", `{"places":[{"unit":{"name":"web.service"},"machine":"` + string(id) + `"}],"starts":[]}`, lost},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			onBed(t, func(b *bed) {
+				if x.cached != "" {
+					b.must(b.cache.Save([]byte(x.cached)))
+				}
+				_, err := b.store.Machines.Delete(t.Context(), string(id))
+				b.must(err)
+				var out lockedText
+				o := b.options(b.client, b.fake)
+				o.Log = slog.New(slog.NewTextHandler(&out, nil))
+				b.startWith(o)
+				if got := out.String(); !strings.Contains(got, x.want) || x.want == notYet && strings.Contains(got, "ERROR") {
+					t.Errorf("before it joined:\n%s", got)
+				}
+				b.must(b.store.Machines.Put(t.Context(), string(id), machine.Machine{ID: id, Name: "m1"}, 0))
+				b.rest()
+				_, err = b.store.Machines.Delete(t.Context(), string(id))
+				b.must(err)
+				b.rest()
+				if got := out.String(); !strings.Contains(got, lost) {
+					t.Errorf("after it was removed:\n%s", got)
+				}
+			})
+		})
+	}
+}
+
+// lockedText is a strings.Builder for several goroutines.
+type lockedText struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

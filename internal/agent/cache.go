@@ -57,6 +57,7 @@ func (a *Agent) openCache() *remembered {
 	a.starts = a.starts[max(0, len(a.starts)-keepStarts):]
 	a.wanted.left = old.Places
 	a.wanted.hadLeft = found
+	a.wanted.member = len(old.Places) > 0
 	a.save(old.Places)
 	if !found {
 		return nil

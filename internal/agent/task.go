@@ -79,7 +79,8 @@ func tasksOf(name unit.Name, p *unit.Place, hash string, s *unit.State) []Task {
 		add(Load, "its content was changed")
 	}
 	if p.Unit.Target != unit.Launched {
-		if s != nil && runs(*s) {
+		// Under run 0 it runs because of another unit (WantedBy=, Requires=), which ends it too.
+		if s != nil && s.Run != 0 && runs(*s) {
 			add(Stop, fmt.Sprintf("it is wanted %s, not launched", p.Unit.Target))
 		}
 		return tasks

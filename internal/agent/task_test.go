@@ -41,6 +41,8 @@ func TestTasks(t *testing.T) {
 		{"fenced or booted", place(u(unit.Launched, 4)), state("loaded", "inactive", 0, "one"), "start: it is wanted launched"},
 		{"to stop", place(u(unit.Loaded, 4)), state("loaded", "active", 4, "one"), "stop: it is wanted loaded, not launched"},
 		{"to stop while starting", place(u(unit.Loaded, 4)), state("loaded", "activating", 4, "one"), "stop: it is wanted loaded, not launched"},
+		{"wanted by another unit", place(u(unit.Loaded, 4)), state("loaded", "active", 0, "one"), ""},
+		{"wanted by another unit, to launch", place(u(unit.Launched, 4)), state("loaded", "active", 0, "one"), "start: it is wanted launched"},
 		{"stopping already", place(u(unit.Loaded, 4)), state("loaded", "deactivating", 4, "one"), ""},
 		{"stopped", place(u(unit.Loaded, 4)), state("loaded", "inactive", 4, "one"), ""},
 		{"gone", nil, state("loaded", "active", 4, "one"), "unload: its place on this machine is gone"},

@@ -59,6 +59,7 @@ type wishes struct {
 	source source
 	list   map[unit.Name]wish // acted on
 	record record
+	member bool // the record was there once, or the last agent had places: that it is missing is not how a new machine begins
 
 	stored map[unit.Name]wish // as the store has them, or nil when it has not answered yet
 	rev    int64              // of stored
@@ -155,14 +156,16 @@ func (f recordFollower) Apply(u store.Update) {
 func (a *Agent) noteRecord(there bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	was := a.wanted.record
+	was, member := a.wanted.record, a.wanted.member
 	a.wanted.record = recordMissing
 	if there {
-		a.wanted.record = recordPresent
+		a.wanted.record, a.wanted.member = recordPresent, true
 	}
 	switch {
-	case was != recordMissing && !there:
-		a.opts.Log.Error("the cluster does not know this machine: its units are left as they are")
+	case was != recordMissing && !there && member:
+		a.opts.Log.Error("the cluster does not know this machine any more: its units are left as they are")
+	case was == recordUnknown && !there:
+		a.opts.Log.Info("this machine has not joined yet")
 	case was == recordMissing && there:
 		a.opts.Log.Info("the cluster knows this machine")
 	}

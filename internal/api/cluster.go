@@ -163,10 +163,11 @@ func (c *cluster) sort() {
 	}
 }
 
-// few is up to how many machines one unit is read key by key instead of by reading everything.
-const few = 16
+// atOnce is how many keys of a unit are asked for at the same time: there are two for each machine.
+const atOnce = 32
 
-// one reads all machines and a single unit with its places and states; the unit is missing in c if there is none.
+// one reads all machines and a single unit with its places and states, key by key; the unit is missing in c if there is none. What it costs
+// grows with the number of machines, and not with that of units.
 func (s *Server) one(ctx context.Context, name unit.Name) (*cluster, error) {
 	var c *cluster
 	stale, err := s.read(ctx, func(ctx context.Context, r store.Read) error {
@@ -177,9 +178,6 @@ func (s *Server) one(ctx context.Context, name unit.Name) (*cluster, error) {
 		return nil, err
 	}
 	c.stale = stale
-	if len(c.machines) > few {
-		return s.whole(ctx)
-	}
 	c.sort()
 	return c, nil
 }
@@ -188,9 +186,6 @@ func (s *Server) one(ctx context.Context, name unit.Name) (*cluster, error) {
 func (s *Server) readOne(ctx context.Context, r store.Read, name unit.Name, c *cluster) error {
 	if err := s.readMachines(ctx, r, c); err != nil {
 		return err
-	}
-	if len(c.machines) > few {
-		return nil
 	}
 	ids := slices.Sorted(maps.Keys(c.machines))
 	for id := range c.alive {
@@ -204,6 +199,7 @@ func (s *Server) readOne(ctx context.Context, r store.Read, name unit.Name, c *c
 	}
 	found := make([]*store.Item, len(keys))
 	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
 	for i, key := range keys {
 		g.Go(func() error {
 			it, ok, err := s.Store.KV.Get(ctx, key, r)

@@ -159,12 +159,17 @@ func (s *Server) putUnit(w http.ResponseWriter, r *http.Request) error {
 	return s.answerUnit(w, r, name, created, notes)
 }
 
-// answerUnit answers a change with the unit as it is now.
+// answerUnit answers a change with the unit as it is now, without why it waits: that would read and plan the whole cluster for each of a
+// thousand units that are started together, when the leader has not seen the change yet.
 func (s *Server) answerUnit(w http.ResponseWriter, r *http.Request, name unit.Name, created bool, notes []string) error {
-	_, u, err := s.loadUnit(r.Context(), name)
+	c, err := s.one(r.Context(), name)
 	if err != nil {
 		return err
 	}
+	if _, ok := c.units[name]; !ok {
+		return noUnit(name) // somebody destroyed it meanwhile
+	}
+	u := c.unitOf(name, "")
 	u.Notes = notes
 	if created {
 		return answer(w, http.StatusCreated, u)
@@ -223,6 +228,9 @@ func (s *Server) content(ctx context.Context, name unit.Name, p PutUnit) (unit.F
 		return file, nil, fault.New(fault.Invalid, "%s: the unit file says nothing", name)
 	}
 	if err := unit.Validate(name, file); err != nil {
+		if !strings.HasPrefix(err.Error(), string(name)) { // fleet's own words name no unit
+			err = fault.Wrap(fault.KindOf(err), err, "%s", name)
+		}
 		return file, nil, err
 	}
 	return file, append(notes, judge(name, file)...), nil

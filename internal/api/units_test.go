@@ -1,12 +1,18 @@
 package api
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"flota/internal/driver/fake"
 	"flota/internal/fault"
+	"flota/internal/machine"
 	"flota/internal/store"
+	"flota/internal/store/mem"
 	"flota/internal/unit"
 )
 
@@ -46,7 +52,7 @@ func TestPutUnit(t *testing.T) {
 		{"x@1.service", PutUnit{}, fault.NotFound, "x@.service"},
 		{"x.service", PutUnit{Text: "# nothing\n"}, fault.Invalid, "says nothing"},
 		{"x.service", PutUnit{Text: "[Service\nA=b"}, fault.Invalid, "x.service:1"},
-		{"x.service", PutUnit{Text: "[X-Fleet]\nGlobal=true\nMachineOf=a.service\n"}, fault.Invalid, "Global cannot be used with Peers"},
+		{"x.service", PutUnit{Text: "[X-Fleet]\nGlobal=true\nMachineOf=a.service\n"}, fault.Invalid, "x.service: Global cannot be used with Peers"},
 		{"x.service", PutUnit{Text: hello, Options: []unit.Option{{Section: "A", Name: "b"}}}, fault.Invalid, "both"},
 		{"x.service", PutUnit{Options: []unit.Option{{Section: "A", Name: "b\nc"}}}, fault.Invalid, ""},
 		{"x.service", PutUnit{Text: "[Service]\nExecStart=relative/path\n", Strict: true}, fault.Invalid, "ExecStart"},
@@ -209,7 +215,10 @@ func TestUnitThatWaits(t *testing.T) {
 	if _, _, err := c.PutUnit(t.Context(), "a.service", PutUnit{Text: hello + "[X-Fleet]\nMachineMetadata=disk=ssd\n"}); err != nil {
 		t.Fatal(err)
 	}
-	u, err := c.SetTarget(t.Context(), "a.service", SetTarget{Target: unit.Launched})
+	if _, err := c.SetTarget(t.Context(), "a.service", SetTarget{Target: unit.Launched}); err != nil {
+		t.Fatal(err)
+	}
+	u, err := c.Unit(t.Context(), "a.service")
 	if err != nil || !strings.Contains(u.Waiting, "disk=ssd") {
 		t.Errorf("waiting %q, %v", u.Waiting, err)
 	}
@@ -263,4 +272,46 @@ func TestRefusals(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A change is answered without reading the whole cluster, however many units wait.
+func TestChangesReadOneUnit(t *testing.T) {
+	m := mem.New()
+	defer m.Close()
+	spy := &listSpy{KV: m}
+	st := store.New(spy)
+	for n := 1; n <= 9; n++ {
+		if err := st.Machines.Put(t.Context(), string(idOf(n)), machine.Machine{ID: idOf(n), Name: fmt.Sprintf("m%d", n)}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := New(Options{ID: idOf(1), Name: "m1", Store: st, Driver: fake.New(fake.Options{})}).Handler(true)
+	for _, x := range []struct{ method, path, body string }{
+		{"PUT", "/v1/units/a.service", `{"text":"[Service]\nExecStart=/bin/true\n"}`},
+		{"POST", "/v1/units/a.service/target", `{"target":"launched","anew":"down"}`},
+	} {
+		w := ask(h, x.method, x.path, x.body)
+		if u := decode[Unit](t, w.Body); w.Code >= 300 || u.Name != "a.service" || u.Waiting != "" {
+			t.Errorf("%s %s: %d %+v", x.method, x.path, w.Code, u)
+		}
+	}
+	if n := spy.whole.Load(); n != 0 {
+		t.Errorf("the whole store was read %d times", n)
+	}
+	if w := ask(h, "GET", "/v1/units/a.service", ""); decode[Unit](t, w.Body).Waiting == "" {
+		t.Error("asked for the unit, why it waits is not told")
+	}
+}
+
+// listSpy counts how often everything is read.
+type listSpy struct {
+	store.KV
+	whole atomic.Int32
+}
+
+func (l *listSpy) List(ctx context.Context, prefix string, r store.Read) ([]store.Item, int64, error) {
+	if prefix == store.Prefix {
+		l.whole.Add(1)
+	}
+	return l.KV.List(ctx, prefix, r)
 }

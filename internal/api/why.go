@@ -39,8 +39,8 @@ func (s *Server) whyUnit(w http.ResponseWriter, r *http.Request) error {
 	if c.misses(name) {
 		plan = s.think(c)
 	}
-	why := Why{Subject: string(name), Sentences: c.explainUnit(name, plan, s.lostSince(c, now), now)}
-	why.Events = s.eventsOf(c, func(e view.Event) bool { return e.Unit == name })
+	events := s.eventsOf(func(e view.Event) bool { return e.Unit == name })
+	why := Why{Subject: string(name), Sentences: c.explainUnit(name, plan, events, s.lostSince(c, now), now), Events: c.sendEvents(events)}
 	return answerRead(w, c.stale, why)
 }
 
@@ -55,7 +55,7 @@ func (s *Server) whyMachine(w http.ResponseWriter, r *http.Request) error {
 	}
 	now := time.Now()
 	why := Why{Subject: c.name(m.ID), Sentences: c.explainMachine(m, s.lostSince(c, now), now)}
-	why.Events = s.eventsOf(c, func(e view.Event) bool { return e.Machine == m.ID && e.Kind != view.KindState })
+	why.Events = c.sendEvents(s.eventsOf(func(e view.Event) bool { return e.Machine == m.ID && e.Kind != view.KindState }))
 	return answerRead(w, c.stale, why)
 }
 
@@ -95,23 +95,26 @@ func (s *Server) eachVoter(ctx context.Context, c *cluster, f func(*Client) erro
 	return err
 }
 
-// eventsOf gives the last events that fit, oldest first.
-func (s *Server) eventsOf(c *cluster, fits func(view.Event) bool) []Event {
+// eventsOf gives the events that fit, oldest first.
+func (s *Server) eventsOf(fits func(view.Event) bool) []view.Event {
 	if s.View == nil {
 		return nil
 	}
 	all, _ := s.View.Events(0)
-	var out []Event
-	for _, e := range all {
-		if fits(e) {
-			out = append(out, c.event(e))
-		}
-	}
-	return out[max(0, len(out)-whyEvents):]
+	return slices.DeleteFunc(all, func(e view.Event) bool { return !fits(e) })
 }
 
-// explainUnit says in sentences where and how a unit is, and why. plan is what the leader would do now.
-func (c *cluster) explainUnit(name unit.Name, plan scheduler.Plan, lost map[machine.ID]time.Time, now time.Time) []string {
+// sendEvents gives the last whyEvents events as they are sent.
+func (c *cluster) sendEvents(all []view.Event) []Event {
+	var out []Event
+	for _, e := range all[max(0, len(all)-whyEvents):] {
+		out = append(out, c.event(e))
+	}
+	return out
+}
+
+// explainUnit says in sentences where and how a unit is, and why. plan is what the leader would do now; events are those of the unit.
+func (c *cluster) explainUnit(name unit.Name, plan scheduler.Plan, events []view.Event, lost map[machine.ID]time.Time, now time.Time) []string {
 	u := c.units[name]
 	var out []string
 	switch {
@@ -121,7 +124,7 @@ func (c *cluster) explainUnit(name unit.Name, plan scheduler.Plan, lost map[mach
 		out = append(out, fmt.Sprintf("%s is not to run: its target is inactive since %s", name, moment(u.Changed, now)))
 	}
 	for _, p := range c.places[name] {
-		out = append(out, c.explainPlace(u, p, lost, now)...)
+		out = append(out, c.explainPlace(u, p, movedFrom(p.Machine, events), lost, now)...)
 	}
 	for _, w := range plan.Waiting {
 		if w.Unit == name {
@@ -161,8 +164,30 @@ func (c *cluster) move(m scheduler.Move) string {
 	return "take it off " + c.name(m.From)
 }
 
-// explainPlace tells of one place of a unit and what is reported from there.
-func (c *cluster) explainPlace(u unit.Unit, p unit.Place, lost map[machine.ID]time.Time, now time.Time) []string {
+// movedFrom gives the machine that a unit was moved from to the one that it is on now; "" for none, or when that was too long ago to be
+// remembered. A move is a place that comes with or right after the end of another, nobody having asked anything of the unit between them.
+func movedFrom(now machine.ID, events []view.Event) machine.ID {
+	all := slices.DeleteFunc(slices.Clone(events), func(e view.Event) bool { return e.Kind != view.KindPlace && e.Kind != view.KindUnit })
+	came := -1
+	for i, e := range all {
+		if e.Kind == view.KindPlace && e.Machine == now {
+			came = i
+		}
+	}
+	other := func(i int) bool {
+		return came >= 0 && i >= 0 && i < len(all) && all[i].Kind == view.KindPlace && all[i].Machine != now
+	}
+	switch {
+	case other(came - 1):
+		return all[came-1].Machine
+	case other(came+1) && all[came+1].Time.Equal(all[came].Time): // of one transaction
+		return all[came+1].Machine
+	}
+	return ""
+}
+
+// explainPlace tells of one place of a unit and what is reported from there. from is the machine that it was moved from; "" for none.
+func (c *cluster) explainPlace(u unit.Unit, p unit.Place, from machine.ID, lost map[machine.ID]time.Time, now time.Time) []string {
 	where := c.name(p.Machine)
 	if _, there := c.alive[p.Machine]; !there {
 		text := fmt.Sprintf("%s is still placed on %s, which is gone", u.Name, where)
@@ -181,6 +206,11 @@ func (c *cluster) explainPlace(u unit.Unit, p unit.Place, lost map[machine.ID]ti
 		}
 	}
 	out := []string{fmt.Sprintf("%s %s %s since %s: %s", u.Name, verb(u, st), where, moment(p.Since, now), p.Reason)}
+	if from != "" {
+		out = []string{
+			fmt.Sprintf("%s was moved from %s to %s at %s: %s", u.Name, c.name(from), where, moment(p.Since, now), p.Reason),
+			fmt.Sprintf("it %s %s now", verb(u, st), where)}
+	}
 	if st == nil {
 		return out
 	}
@@ -222,9 +252,13 @@ func explainState(u unit.Unit, st unit.State, where string, now time.Time) []str
 	if st.Restarts > 0 {
 		text += fmt.Sprintf(", restarted %d %s by itself", st.Restarts, plural(st.Restarts, "time", "times"))
 	}
+	well := st.Active == "active" && (st.Message == st.Sub || st.Sub == "exited") // nothing to say beyond the state itself
 	out := []string{text}
-	if st.Load != "loaded" || st.Active == "failed" || st.Sub == "auto-restart" || st.Message != "" {
+	switch {
+	case st.Load != "loaded" || st.Active == "failed" || st.Sub == "auto-restart" || st.Active == "inactive" && st.Message != "":
 		out = append(out, "the cause: "+failure(st))
+	case !well && st.Message != "":
+		out = append(out, where+" says of it: "+st.Message)
 	}
 	if st.Status != "" {
 		out = append(out, fmt.Sprintf("it says of itself: %s", st.Status))
@@ -233,7 +267,12 @@ func explainState(u unit.Unit, st unit.State, where string, now time.Time) []str
 		out = append(out, where+" still has an older content of it")
 	}
 	if len(st.Notes) > 0 {
-		out = append(out, where+" cannot honour: "+strings.Join(st.Notes, "; "))
+		var keys []string // which are what a note begins with
+		for _, n := range st.Notes {
+			key, _, _ := strings.Cut(n, ": ")
+			keys = append(keys, key)
+		}
+		out = append(out, fmt.Sprintf("%s cannot honour (flota status %s tells more): %s", where, u.Name, strings.Join(keys, ", ")))
 	}
 	return out
 }

@@ -10,6 +10,7 @@ import (
 	"flota/internal/machine"
 	"flota/internal/scheduler"
 	"flota/internal/unit"
+	"flota/internal/view"
 )
 
 var noon = time.Date(2030, 1, 2, 15, 4, 17, 0, time.UTC)
@@ -56,21 +57,35 @@ func TestWhyUnitSentences(t *testing.T) {
 		plan scheduler.Plan
 		want string
 	}{
-		{"moved", three(2).with(u, 3, "m2 is gone (no sign of life since 15:03:59)",
-			unit.State{Load: "loaded", Active: "active", Sub: "running", Run: 1, MainPID: 42, Since: before(10)}), "", scheduler.Plan{}, `
-hello@2.service runs on m3 since 15:04:05 (12 s ago): m2 is gone (no sign of life since 15:03:59)
+		{"runs", three(2).with(u, 3, "m3 is the least loaded machine that can run it",
+			unit.State{Load: "loaded", Active: "active", Sub: "running", Run: 1, MainPID: 42, Message: "running", Since: before(10)}), "", scheduler.Plan{}, `
+hello@2.service runs on m3 since 15:04:05 (12 s ago): m3 is the least loaded machine that can run it
 m3 reports it active (running) since 15:04:07 (10 s ago), main process 42`},
+		{"done", three().with(u, 3, "least loaded", unit.State{Load: "loaded", Active: "active", Sub: "exited", Run: 1,
+			Message: "done, and stays active (RemainAfterExit=)", Since: before(10)}), "", scheduler.Plan{}, `
+hello@2.service is done on m3 since 15:04:05 (12 s ago): least loaded
+m3 reports it active (exited) since 15:04:07 (10 s ago)`},
+		{"runs, and something does not work", three().with(u, 3, "least loaded", unit.State{Load: "loaded", Active: "active", Sub: "running", Run: 1,
+			Message: "load: no space left", Since: before(10)}), "", scheduler.Plan{}, `
+hello@2.service runs on m3 since 15:04:05 (12 s ago): least loaded
+m3 reports it active (running) since 15:04:07 (10 s ago)
+m3 says of it: load: no space left`},
+		{"starting", three().with(u, 3, "least loaded", unit.State{Load: "loaded", Active: "activating", Sub: "start", Run: 1,
+			Message: "starting: waiting for READY=1", Since: before(10)}), "", scheduler.Plan{}, `
+hello@2.service is starting on m3 since 15:04:05 (12 s ago): least loaded
+m3 reports it activating (start) since 15:04:07 (10 s ago)
+m3 says of it: starting: waiting for READY=1`},
 		{"failed", three().with(u, 1, "least loaded",
 			unit.State{Load: "loaded", Active: "failed", Sub: "failed", Run: 1, Result: "exit-code", ExitCode: 3, Restarts: 5, Since: before(1)}), "", scheduler.Plan{}, `
 hello@2.service has failed on m1 since 15:04:05 (12 s ago): least loaded
 m1 reports it failed (failed) since 15:04:16 (1 s ago), restarted 5 times by itself
 the cause: its main process exited with status 3`},
 		{"cannot be loaded", three().with(u, 1, "least loaded",
-			unit.State{Load: "bad-setting", Active: "inactive", Sub: "dead", Message: "ExecStart= is missing", Notes: []string{"ProtectSystem="}, Since: before(1)}), "", scheduler.Plan{}, `
+			unit.State{Load: "bad-setting", Active: "inactive", Sub: "dead", Message: "ExecStart= is missing", Notes: []string{"ProtectSystem=: not honoured (restricting)", "[Unit] After=: not acted on (b.service)"}, Since: before(1)}), "", scheduler.Plan{}, `
 hello@2.service cannot be loaded on m1 since 15:04:05 (12 s ago): least loaded
 m1 reports it inactive (dead) since 15:04:16 (1 s ago)
 the cause: ExecStart= is missing
-m1 cannot honour: ProtectSystem=`},
+m1 cannot honour (flota status hello@2.service tells more): ProtectSystem=, [Unit] After=`},
 		{"waits", three().with(u, 0, "", unit.State{}), "", scheduler.Plan{Waiting: []scheduler.Waiting{{Unit: u.Name, Reason: "3 of 3 machines lack label disk=ssd"}}}, `
 hello@2.service waits: 3 of 3 machines lack label disk=ssd`},
 		{"about to move", three(2).with(u, 2, "least loaded", unit.State{}), "", scheduler.Plan{
@@ -86,9 +101,47 @@ web@.service is a template: only its instances run, such as web@1.service`},
 		if name == "" {
 			name = u.Name
 		}
-		got := x.c.explainUnit(name, x.plan, map[machine.ID]time.Time{idOf(2): before(18)}, noon)
+		got := x.c.explainUnit(name, x.plan, nil, map[machine.ID]time.Time{idOf(2): before(18)}, noon)
 		if d := cmp.Diff(strings.TrimPrefix(x.want, "\n"), strings.Join(got, "\n")); d != "" {
 			t.Errorf("%s:\n%s", x.name, d)
+		}
+	}
+}
+
+// What a unit that was moved is asked first is from where, when and why.
+func TestWhyMovedUnit(t *testing.T) {
+	u := unit.Unit{Name: "a.service", Target: unit.Launched, Run: 1}
+	c := three(2).with(u, 3, "m2 is gone (no sign of life since 15:03:59)",
+		unit.State{Load: "loaded", Active: "active", Sub: "running", Run: 1, MainPID: 42, Message: "running", Since: before(10)})
+	off := view.Event{Time: before(12), Kind: view.KindPlace, Unit: u.Name, Machine: idOf(2)}
+	came, asked := off, off
+	came.Machine = idOf(3)
+	asked.Kind, asked.Machine = view.KindUnit, ""
+	report := came
+	report.Kind = view.KindState
+	offLater := off
+	offLater.Time = before(3)
+	moved := `a.service was moved from m2 to m3 at 15:04:05 (12 s ago): m2 is gone (no sign of life since 15:03:59)
+it runs on m3 now
+m3 reports it active (running) since 15:04:07 (10 s ago), main process 42`
+	stayed := `a.service runs on m3 since 15:04:05 (12 s ago): m2 is gone (no sign of life since 15:03:59)
+m3 reports it active (running) since 15:04:07 (10 s ago), main process 42`
+	for name, x := range map[string]struct {
+		events []view.Event
+		want   string
+	}{
+		"nothing is remembered":           {nil, stayed},
+		"never elsewhere":                 {[]view.Event{asked, came, report}, stayed},
+		"moved":                           {[]view.Event{asked, off, report, off, came, report}, moved},
+		"moved, told the other way round": {[]view.Event{came, off, report}, moved},
+		"a drain, which takes off later":  {[]view.Event{off, came, report, offLater}, moved},
+		"somebody asked between":          {[]view.Event{off, asked, came, report}, stayed},
+		"came here, went, and came anew":  {[]view.Event{off, came, came, asked, came}, stayed},
+		"taken off elsewhere only later":  {[]view.Event{asked, came, offLater}, stayed},
+	} {
+		got := strings.Join(c.explainUnit(u.Name, scheduler.Plan{}, x.events, nil, noon), "\n")
+		if d := cmp.Diff(x.want, got); d != "" {
+			t.Errorf("%s:\n%s", name, d)
 		}
 	}
 }

@@ -253,3 +253,15 @@ func TestManyUnitsAreToldBriefly(t *testing.T) {
 		t.Errorf("%d lines for destroying 200 units", n)
 	}
 }
+
+// A bad FLOTA_ value of `flota up` is refused by it, and no business of other commands.
+func TestBadVariablesOfUp(t *testing.T) {
+	c := &cluster{t: t, home: t.TempDir()}
+	set := map[string]string{"FLOTA_LEASE": "soon", "FLOTA_ENDPOINT": ""}
+	if out, err, code := c.as("flota", set, "version"); code != 0 || err != "" {
+		t.Errorf("version: exit code %d\n%s%s", code, out, err)
+	}
+	if _, err, code := c.as("flota", set, "up"); code != 2 || !strings.Contains(err, `FLOTA_LEASE="soon": `) {
+		t.Errorf("up: exit code %d\n%s", code, err)
+	}
+}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -37,6 +36,9 @@ and nothing moves. The first machine starts a cluster of its own; further ones j
 As a systemd service use Type=notify and KillMode=process.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := a.fromEnv(c.LocalNonPersistentFlags()); err != nil {
+				return err
+			}
 			if err := a.fillUp(&o, labels, voters, memory, cpu, quota, level); err != nil {
 				return err
 			}
@@ -65,7 +67,7 @@ As a systemd service use Type=notify and KillMode=process.`,
 	f.StringVar(&cpu, "cpu", "", "cores offered to units, such as 3.5 (default: the host's)")
 	f.BoolVar(&o.Strict, "strict", false, "refuse units with restricting keys that cannot be honoured here")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	a.fromEnv(f)
+	f.VisitAll(func(fl *pflag.Flag) { fl.Usage += " [" + variable(fl) + "]" })
 	return c
 }
 
@@ -85,18 +87,24 @@ func hangups(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// fromEnv lets every flag that was not given come from FLOTA_<FLAG>, and says so in its help.
-func (a *app) fromEnv(f *pflag.FlagSet) {
+// variable is the environment variable that stands for a flag that is not given.
+func variable(fl *pflag.Flag) string {
+	return "FLOTA_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+}
+
+// fromEnv sets flags that were not given from their variables. fault.Invalid for a value that the flag itself would not take.
+func (a *app) fromEnv(f *pflag.FlagSet) (err error) {
 	f.VisitAll(func(fl *pflag.Flag) {
-		name := "FLOTA_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
-		fl.Usage += " [" + name + "]"
-		if v := a.Getenv(name); v != "" {
-			if err := f.Set(fl.Name, v); err != nil {
-				fl.Usage += fmt.Sprintf(" (ignored: %v)", err)
-				fmt.Fprintf(a.Err, "flota: %s=%q: %v; using %s\n", name, v, err, fl.DefValue)
-			}
+		name := variable(fl)
+		value := a.Getenv(name)
+		if fl.Changed || value == "" || err != nil || fl.Name == "help" {
+			return
+		}
+		if bad := f.Set(fl.Name, value); bad != nil {
+			err = fault.Wrap(fault.Invalid, bad, "%s=%q", name, value)
 		}
 	})
+	return err
 }
 
 // fillUp turns the words of the command line into options.

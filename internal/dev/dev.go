@@ -8,6 +8,7 @@
 package dev
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"flota/internal/daemon"
 	"flota/internal/fault"
@@ -146,16 +148,28 @@ func checkBase(base string) error {
 	return nil
 }
 
+// freeWithin is how long checkFree waits for addresses: a process that was just killed holds them until the kernel has closed its sockets.
+const freeWithin = 3 * time.Second
+
 // checkFree refuses addresses on which somebody else listens: fault.Conflict.
-func (c *Cluster) checkFree(name string) error {
+func (c *Cluster) checkFree(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, freeWithin)
+	defer cancel()
 	for _, port := range []int{daemon.DefaultAPIPort, daemon.DefaultPeerPort, keysPort} {
 		addr := net.JoinHostPort(c.Addr(name), strconv.Itoa(port))
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			return fault.WithHint(fault.Wrap(fault.Conflict, err, "machine %s cannot listen on %s", name, addr),
-				"another dev cluster may use these addresses: choose others with --base 127.8.0 (and another --dir)")
+		for {
+			l, err := net.Listen("tcp", addr)
+			if err == nil {
+				l.Close()
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fault.WithHint(fault.Wrap(fault.Conflict, err, "machine %s cannot listen on %s", name, addr),
+					"another dev cluster may use these addresses: choose others with --base 127.8.0 (and another --dir)")
+			case <-time.After(50 * time.Millisecond):
+			}
 		}
-		l.Close()
 	}
 	return nil
 }

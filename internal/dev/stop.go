@@ -81,7 +81,7 @@ func (c *Cluster) Start(ctx context.Context, name string, o Options) error {
 	if pid, running := c.agentPid(name); running {
 		return fault.New(fault.Conflict, "machine %s runs already (pid %d)", name, pid)
 	}
-	if err := c.checkFree(name); err != nil {
+	if err := c.checkFree(ctx, name); err != nil {
 		return err
 	}
 	if err := c.launch(o, name); err != nil {

@@ -48,7 +48,7 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	}
 	for _, name := range c.Names() {
 		if _, running := c.agentPid(name); !running {
-			if err := c.checkFree(name); err != nil {
+			if err := c.checkFree(ctx, name); err != nil {
 				return nil, err
 			}
 		}

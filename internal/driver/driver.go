@@ -28,7 +28,8 @@ type Driver interface {
 	// active: States and Watch tell. It is a no-op if run is the one that was last started, whatever came of it.
 	// A unit active under an older run is stopped first, its stop commands included, then started. The run of a unit that a fence,
 	// a power cut or the loss of its processes ended is forgotten (State.Run 0), so it can be asked for again.
-	// An exclusive unit is refused with fault.Conflict while no fence runs: see Fence.
+	// An exclusive unit is refused with fault.Conflict while no fence runs: see Fence. A unit that runs because another pulled it in
+	// (run 0) goes on and takes the run over.
 	Start(ctx context.Context, name unit.Name, run uint64) error
 	// Stop asks for the unit to be stopped and returns when the request is taken. No-op when it is not running.
 	// It also ends waiting for an automatic restart.

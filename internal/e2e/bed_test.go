@@ -82,9 +82,8 @@ type bed struct {
 type pool struct {
 	slots chan *bed // nil: not started yet
 
-	mu   sync.Mutex // guards all below
-	all  []*bed
-	errs []error
+	mu  sync.Mutex // guards all below
+	all []*bed
 }
 
 // borrow gives a test a cluster of three machines that are ready, without units. What the test does to units, machines and labels is

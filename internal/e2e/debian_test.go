@@ -103,9 +103,12 @@ func (d *debian) live(units []debianUnit) {
 		if u.reloads {
 			pid := d.now(u).MainPID
 			d.flota(d.t, "reload", u.name)
-			if now := d.now(u); now.Active != "active" || now.MainPID != pid {
-				d.t.Errorf("%s after its reload: %+v", u.name, now)
-			}
+			wait(d.t, u.name+" after its reload", func() error {
+				if now := d.now(u); now.Active != "active" || now.MainPID != pid {
+					return fmt.Errorf("it was process %d and is %+v", pid, now)
+				}
+				return nil
+			})
 		}
 	}
 	d.answer(units)
@@ -123,14 +126,17 @@ func (d *debian) answer(units []debianUnit) {
 	}
 }
 
-// now is what the machine of a unit reports of it.
+// now is what the machine of a unit reports of it. One that has just come back may still report it too.
 func (d *debian) now(u debianUnit) api.State {
 	d.t.Helper()
-	st := d.unit(d.t, u.name+".service").States
-	if len(st) != 1 {
-		d.t.Fatalf("%s is reported by %d machines: %+v", u.name, len(st), st)
+	all := d.unit(d.t, u.name+".service")
+	for _, s := range all.States {
+		if len(all.Places) == 1 && s.Machine == all.Places[0].Machine {
+			return s
+		}
 	}
-	return st[0]
+	d.t.Fatalf("%s is on %+v, reported as %+v", u.name, all.Places, all.States)
+	return api.State{}
 }
 
 // cut cuts a machine's power: its units answer from elsewhere, the others are not touched. Then it comes back.
@@ -206,7 +212,7 @@ func isFree(addr string) error {
 	return l.Close()
 }
 
-// get wants words in the answer to an HTTP request, with any status.
+// get wants words in the answer to an HTTP request, with any status: in its body or in the Server header.
 func get(url, words string) error {
 	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := c.Get(url)
@@ -215,6 +221,7 @@ func get(url, words string) error {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	body = append(body, resp.Header.Get("Server")...)
 	if err == nil && !bytes.Contains(body, []byte(words)) {
 		err = fmt.Errorf("%s answers %s without %q: %.200s", url, resp.Status, words, body)
 	}
@@ -277,7 +284,7 @@ func (d *debian) prepare() {
 		}
 	}
 	for _, path := range []string{"/dev/log", "/var/lib/haproxy/dev", syslogFile, "/var/log/auth.log", "/var/log/cron.log", "/var/log/kern.log",
-		"/var/log/mail.log", "/var/log/user.log", "/run/chrony", "/run/redis", "/run/mosquitto", "/run/apache2", "/run/nginx.pid",
+		"/var/log/mail.log", "/var/log/user.log", "/var/log/haproxy.log", "/run/chrony", "/run/redis", "/run/mosquitto", "/run/apache2", "/run/nginx.pid",
 		"/run/haproxy.pid", "/run/haproxy-master.sock"} {
 		d.forget(path)
 	}

@@ -213,6 +213,46 @@ func TestUnitRestart(t *testing.T) {
 	b.waitActive(t, 0)
 }
 
+// TestInstallUnit loads a unit that is bound to another and wanted by it ([Install] WantedBy=): nobody starts it, it runs while the other does.
+func TestInstallUnit(t *testing.T) {
+	b := borrow(t)
+	b.fleetctl(t, "load", fixture("hello.service"))
+	b.fleetctl(t, "load", fixture("sidekick.service"))
+	b.waitListed(t, "list-units", []string{"hello.service", "sidekick.service"})
+	b.waitActive(t, 0)
+	for range 2 {
+		b.fleetctl(t, "start", "hello.service")
+		on := b.waitActive(t, 2)
+		if one(t, on, "hello.service") != one(t, on, "sidekick.service") {
+			t.Errorf("active are %v", on)
+		}
+		stays(t, "both run", func() error {
+			if on := b.active(t); len(on) != 2 {
+				return fmt.Errorf("active are %v", on)
+			}
+			return nil
+		})
+		b.fleetctl(t, "stop", "hello.service")
+		b.waitActive(t, 0)
+	}
+	// Once it is started for itself it keeps its process, and is stopped as any other.
+	b.fleetctl(t, "start", "hello.service")
+	b.waitActive(t, 2)
+	before := b.unit(t, "sidekick.service").States[0].MainPID
+	b.fleetctl(t, "start", "sidekick.service")
+	wait(t, "the run that was asked for", func() error {
+		u := b.unit(t, "sidekick.service")
+		if st := u.States[0]; st.Run == 0 || st.Active != "active" || st.MainPID != before {
+			return fmt.Errorf("process %d before, now %+v", before, st)
+		}
+		return nil
+	})
+	b.fleetctl(t, "stop", "sidekick.service")
+	if on := b.waitActive(t, 1); len(on["hello.service"]) != 1 {
+		t.Errorf("active are %v", on)
+	}
+}
+
 // TestUnitSSHActions asks for what fleet fetched over SSH, wherever the unit is. Here the API brings it; fleetctl ssh says that
 // it is not offered.
 func TestUnitSSHActions(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -166,11 +167,40 @@ func TestMachineDies(t *testing.T) {
 		}
 		b.rest()
 		b.must(b.mem.Revoke(b.t.Context(), b.leases[2]))
+		time.Sleep(time.Second)
 		b.rest()
 		for name, m := range b.places() {
 			if m == id(2) {
 				t.Errorf("%s is still on m2", name)
 			}
+		}
+	})
+}
+
+// TestAllLeasesEndAtOnce is what a quorum's return after a long time looks like: all presences end, one after the other, and
+// come back one after the other. Nothing is moved, not even off the one that takes its time.
+func TestAllLeasesEndAtOnce(t *testing.T) {
+	onBed(t, 3, func(b *bed) {
+		b.lead(1)
+		for i := range 9 {
+			b.put(unit.Name(fmt.Sprintf("u%d.service", i)), 1)
+		}
+		b.rest()
+		before := b.places()
+		for n := 1; n <= 3; n++ {
+			b.must(b.mem.Revoke(b.t.Context(), b.leases[n]))
+			time.Sleep(100 * time.Millisecond)
+		}
+		b.arrive(1)
+		b.arrive(3)
+		time.Sleep(30 * time.Second)
+		if after := b.places(); !maps.Equal(before, after) {
+			t.Errorf("places were %v, are %v", before, after)
+		}
+		b.arrive(2)
+		time.Sleep(time.Hour)
+		if after := b.places(); !maps.Equal(before, after) {
+			t.Errorf("places were %v, are %v at the end", before, after)
 		}
 	})
 }

@@ -2,7 +2,6 @@ package leader
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"flota/internal/scheduler"
@@ -122,30 +121,48 @@ func (l *leader) plan(guard store.Cond, rebalance bool) (plan scheduler.Plan, mo
 			make = scheduler.Rebalance
 		}
 		plan = make(l.cluster(c, now), now)
-		unheard := slices.ContainsFunc(plan.Moves, func(m scheduler.Move) bool { return !known(c, m, now) })
+		var wait time.Time
+		for _, m := range plan.Moves {
+			if at := notBefore(c, m, now); at.After(wait) {
+				wait = at
+			}
+		}
 		touched := map[string]bool{}
 		for _, m := range plan.Moves {
-			if unheard && !l.harmless(m) {
+			if !wait.IsZero() && !l.harmless(m) {
 				continue
 			}
 			if one, ok := l.move(c, m, guard); ok && one.touch(touched) {
 				moves = append(moves, one)
 			}
 		}
-		if at := c.Heard(); unheard && (plan.Next.IsZero() || at.Before(plan.Next)) {
-			plan.Next = at
+		if !wait.IsZero() && (plan.Next.IsZero() || wait.Before(plan.Next)) {
+			plan.Next = wait
 		}
 	})
 	return plan, moves
 }
 
-// known is false for moves off a machine of which nothing is known yet, because this process has just started.
-func known(c *view.Cluster, m scheduler.Move, now time.Time) bool {
+// settle is how long a machine must have been lost before anything is moved off it. When a quorum returns after all leases have
+// run out, etcd ends them one by one, in any order, the leader's own among them: the brake must see all of them before the first
+// is acted upon. 500 ms is the interval at which etcd looks for leases that have run out (server/v3/lease); it costs as much of the
+// 10 s that a dead machine's units may take.
+const settle = 500 * time.Millisecond
+
+// notBefore is when a move may be made: later than now for one off a machine that was lost only just, or of which nothing is known
+// yet because this process has just started. The zero time is now.
+func notBefore(c *view.Cluster, m scheduler.Move, now time.Time) time.Time {
 	if _, alive := c.Alive[m.From]; alive || m.From == "" {
-		return true
+		return time.Time{}
 	}
-	_, lost := c.Lost(m.From, now)
-	return lost
+	since, lost := c.Lost(m.From, now)
+	if !lost {
+		return c.Heard()
+	}
+	if at := since.Add(settle); at.After(now) {
+		return at
+	}
+	return time.Time{}
 }
 
 // harmless says whether a move can be carried out though others of its plan are not: it changes a place where it is, ends
@@ -175,7 +192,7 @@ func (l *leader) cluster(c *view.Cluster, now time.Time) scheduler.Cluster {
 	for id, e := range c.Machines {
 		m := scheduler.Machine{Machine: e.Value}
 		if p, ok := c.Alive[id]; ok {
-			m.Presence = &p.Value
+			m.Presence, m.Blinked = &p.Value, c.Blinked(id)
 		} else if since, lost := c.Lost(id, now); lost {
 			m.Lost = since
 		}

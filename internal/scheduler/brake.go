@@ -13,33 +13,38 @@ const brakeMin = 3
 
 // findBrake finds the machines that were lost together: at least brakeMin, and at least half of all known ones, within one
 // lease of each other. held[m] is until when nothing is moved off machine m; the zero time for machines not held at now.
-// A machine that has come back no longer counts.
+// A machine that has come back is evidence still: when a quorum returns, all leases may end at once, and one machine after
+// the other is back within a second or two.
 func findBrake(machines []Machine, lease time.Duration, now time.Time) (held []time.Time, brake *Brake) {
 	held = make([]time.Time, len(machines))
 	var lost []int
 	for i := range machines {
-		if machines[i].Presence == nil && !machines[i].Lost.IsZero() {
+		if !machines[i].lostLast().IsZero() {
 			lost = append(lost, i)
 		}
 	}
 	if len(lost) < brakeMin || 2*len(lost) < len(machines) {
 		return held, nil
 	}
-	slices.SortStableFunc(lost, func(a, b int) int { return machines[a].Lost.Compare(machines[b].Lost) })
-	count := 0
+	slices.SortStableFunc(lost, func(a, b int) int { return machines[a].lostLast().Compare(machines[b].lostLast()) })
+	count, seen := 0, 0
 	var last time.Time
 	for first, end := 0, 0; first < len(lost); first++ {
-		for end < len(lost) && machines[lost[end]].Lost.Sub(machines[lost[first]].Lost) <= lease {
+		for end < len(lost) && machines[lost[end]].lostLast().Sub(machines[lost[first]].lostLast()) <= lease {
 			end++
 		}
-		until := machines[lost[end-1]].Lost.Add(BrakeFor)
+		until := machines[lost[end-1]].lostLast().Add(BrakeFor)
 		if n := end - first; n < brakeMin || 2*n < len(machines) || !until.After(now) {
 			continue
 		}
-		if until.After(last) {
-			last = until
-		}
 		for _, m := range lost[first:end] {
+			if machines[m].Presence != nil {
+				continue
+			}
+			seen = max(seen, end-first)
+			if until.After(last) {
+				last = until
+			}
 			if held[m].IsZero() {
 				count++
 			}
@@ -53,7 +58,15 @@ func findBrake(machines []Machine, lease time.Duration, now time.Time) (held []t
 	}
 	return held, &Brake{Until: last, Reason: fmt.Sprintf(
 		"%d of %d machines were lost within %s of each other, which is more likely the network than the machines: "+
-			"nothing is moved off them before %s", count, len(machines), lease, clock(last))}
+			"nothing is moved off the %d that are still away before %s", seen, len(machines), lease, count, clock(last))}
+}
+
+// lostLast is when the machine was lost last, be it back or not; zero for never or unknown.
+func (m *Machine) lostLast() time.Time {
+	if m.Presence == nil {
+		return m.Lost
+	}
+	return m.Blinked
 }
 
 // clock prints a time of day as reasons do, in UTC.

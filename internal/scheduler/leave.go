@@ -43,6 +43,8 @@ func (p *planner) arrived(l leftover) string {
 	switch {
 	case ok && st.Active == "active":
 		return "the unit is active on " + name
+	case ok && st.Load != "" && st.Load != "loaded":
+		return "the unit cannot be loaded on " + name
 	case ok && st.Active == "failed":
 		return "the unit has failed on " + name
 	case ok && st.Active == "inactive" && st.Run != 0 && st.Run == it.u.Run:
@@ -102,9 +104,14 @@ func (p *planner) emitMove(i int32) {
 	p.move(m)
 }
 
-// leaves says whether the unit, moved off its machine, goes on there until it is active on the new one.
+// leaves says whether the unit, moved off its machine, goes on there until it is active on the new one. One that does not run
+// there has nothing to go on with.
 func (p *planner) leaves(it *item) bool {
-	return it.gentle && p.hosts[it.from].there && it.u.Target == unit.Launched && !it.u.Exclusive
+	if !it.gentle || !p.hosts[it.from].there || it.u.Target != unit.Launched || it.u.Exclusive {
+		return false
+	}
+	st, ok := p.state(it.from, it.name)
+	return !ok || st.Active != "inactive" && st.Active != "failed"
 }
 
 // emitUpdate puts a place again when the unit has changed.

@@ -106,6 +106,26 @@ func TestDrainStartsElsewhereFirst(t *testing.T) {
 	wantMoves(t, Make(kill(c, noon.Add(-8*time.Second), 2), noon), "move a.service m2>m3", "move b.service m2>m3")
 }
 
+// What does not run where it is has nothing to go on with while it starts elsewhere.
+func TestDrainMovesWhatDoesNotRunAtOnce(t *testing.T) {
+	for active, want := range map[string]string{"active": "leave", "activating": "leave", "inactive": "move", "failed": "move"} {
+		c := settled(t, cluster(threeMachines()[:2], launched("a.service")))
+		c.States = reports(map[string]string{"m1/a.service": active})
+		wantMoves(t, Make(Drain(c, mid(1)), noon), want+" a.service m1>m2")
+	}
+}
+
+// A new machine that cannot load the unit is waited for no longer: what hinders is told, and the drain ends.
+func TestDrainEndsWhenTheUnitCannotBeLoaded(t *testing.T) {
+	c := settled(t, cluster(threeMachines()[:2], launched("a.service")))
+	c = Drain(c, mid(1))
+	c = Apply(c, Make(c, noon))
+	c.States = func(m machine.ID, n unit.Name) (unit.State, bool) {
+		return unit.State{Load: "bad-setting", Active: "inactive"}, m == mid(2)
+	}
+	wantMoves(t, Make(c, noon), "finish a.service m1>")
+}
+
 func TestDrainShowsWhatHinders(t *testing.T) {
 	c := settled(t, cluster(threeMachines()[:2], launched("a.service", "MachineID=m1"), launched("b.service", "MachineOf=a.service")))
 	p := Make(Drain(c, mid(1)), noon)
@@ -220,11 +240,22 @@ func TestBrakeSaysUntilWhenAndWhy(t *testing.T) {
 	p := Make(c, noon)
 	wantMoves(t, p, "place new.service >m4")
 	if p.Brake == nil || p.Brake.Reason != "3 of 5 machines were lost within 6s of each other, which is more likely the network than "+
-		"the machines: nothing is moved off them before 12:00:52" {
+		"the machines: nothing is moved off the 3 that are still away before 12:00:52" {
 		t.Fatalf("%+v", p.Brake)
 	}
 	wantWaits(t, p, "w@1.service", "m1 is gone (no sign of life since 11:59:52); it is not moved before 12:00:52, because "+
 		"3 of 5 machines were lost within 6s of each other")
+	// Two are back: they were lost all the same, and the third is not given up any sooner.
+	back := kill(c, noon.Add(-8*time.Second))
+	for n := range 2 {
+		back.Machines[n].Presence, back.Machines[n].Blinked = machines[n].Presence, noon.Add(-8*time.Second)
+		back.Machines[n].Lost = time.Time{}
+	}
+	p = Make(back, noon)
+	wantMoves(t, p, "place new.service >m1")
+	if p.Brake == nil || !strings.Contains(p.Brake.Reason, "3 of 5 machines were lost") || !strings.Contains(p.Brake.Reason, "off the 1 that") {
+		t.Fatalf("%+v", p.Brake)
+	}
 	if p = Make(c, noon.Add(52*time.Second)); len(p.Moves) != 4 {
 		t.Fatal(text(p))
 	}

@@ -39,6 +39,7 @@ type Machine struct {
 	machine.Machine
 	Presence *machine.Presence // nil: it is not there
 	Lost     time.Time         // since when it is not there; zero is unknown or long ago. Only read when Presence is nil.
+	Blinked  time.Time         // when it was lost last though it is there now; zero is never. Evidence for the brake only.
 }
 
 // Cluster is everything a plan is made from. The slices may be in any order, and Make does not change them; it is

@@ -39,6 +39,23 @@ func Class(key string) KeyClass {
 // but only counted in Service.Keys.
 func Keys() []string { return slices.Sorted(maps.Keys(serviceKeys)) }
 
+// Known gives all keys that systemd 252 knows in a section of a .service file, sorted; none for another section.
+func Known(section string) []string {
+	known := map[string]bool{}
+	for key := range sections(section) {
+		known[key] = true
+	}
+	switch section {
+	case "Service":
+		for _, keys := range classes {
+			maps.Copy(known, keys)
+		}
+	case "Unit":
+		maps.Copy(known, leftUnitKeys)
+	}
+	return slices.Sorted(maps.Keys(known))
+}
+
 func set(words string) map[string]bool {
 	all := map[string]bool{}
 	for _, w := range strings.Fields(words) {

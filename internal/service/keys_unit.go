@@ -48,18 +48,11 @@ var unitKeys = merge(conditionKeys(), map[string]setter{
 	"FailureAction":         action(func(s *Service) *string { return &s.FailureAction }),
 })
 
-// knownUnitKey says whether systemd 252 knows a [Unit] key that Parse has no use for.
-func knownUnitKey(key string) bool {
-	switch key {
-	case "Documentation", "SourcePath", "PropagatesStopTo", "StopPropagatedFrom", "StopWhenUnneeded", "RefuseManualStart",
-		"RefuseManualStop", "AllowIsolate", "DefaultDependencies", "OnFailureJobMode", "OnSuccessJobMode",
-		"OnFailureIsolate", "IgnoreOnIsolate", "IgnoreOnSnapshot", "JobTimeoutSec", "JobRunningTimeoutSec",
-		"JobTimeoutAction", "JobTimeoutRebootArgument", "SuccessActionExitStatus", "FailureActionExitStatus",
-		"RebootArgument", "CollectMode", "RequiresOverridable", "RequisiteOverridable":
-		return true
-	}
-	return false
-}
+// leftUnitKeys are the [Unit] keys of systemd 252 that Parse has no use for.
+var leftUnitKeys = set(`Documentation SourcePath PropagatesStopTo StopPropagatedFrom StopWhenUnneeded RefuseManualStart
+	RefuseManualStop AllowIsolate DefaultDependencies OnFailureJobMode OnSuccessJobMode OnFailureIsolate IgnoreOnIsolate
+	IgnoreOnSnapshot JobTimeoutSec JobRunningTimeoutSec JobTimeoutAction JobTimeoutRebootArgument SuccessActionExitStatus
+	FailureActionExitStatus RebootArgument CollectMode RequiresOverridable RequisiteOverridable`)
 
 // installKeys are the readers of [Install].
 var installKeys = map[string]setter{

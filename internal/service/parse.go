@@ -125,7 +125,7 @@ func (p *parser) assign(value string) error {
 			p.Keys[p.key]++ // known, and left to systemd
 			return nil
 		}
-		if p.section != "Unit" || !knownUnitKey(p.key) {
+		if p.section != "Unit" || !leftUnitKeys[p.key] {
 			p.note(Unknown, "unknown key, ignored")
 		}
 		return nil

@@ -50,7 +50,6 @@ type Cluster struct {
 	story   []string   // what happened, for failures
 	broken  bool       // a check failed; the rest of the story tells nothing
 	running map[unit.Name]map[int]uint64
-	watcher placeWatcher
 
 	endWatch func()
 	watched  chan struct{}

@@ -56,7 +56,7 @@ type State struct {
 	Unit     Name       `json:"unit"`
 	Machine  machine.ID `json:"machine"`
 	Hash     string     `json:"hash"`          // of the content that is loaded
-	Run      uint64     `json:"run,omitempty"` // the Unit.Run that was last started; 0 if never
+	Run      uint64     `json:"run,omitempty"` // the Unit.Run that was last started; 0 if never, or started because of another unit
 	Load     string     `json:"load"`
 	Active   string     `json:"active"`
 	Sub      string     `json:"sub"`

@@ -123,6 +123,7 @@ func (t *teller) machine(old *machine.Machine, now machine.Machine) {
 
 func (t *teller) removed(old machine.Machine) {
 	delete(t.c.lost, old.ID)
+	delete(t.c.back, old.ID)
 	t.say(KindMachine, "", old.ID, "%s was removed from the cluster", t.c.Name(old.ID))
 }
 
@@ -134,6 +135,7 @@ func (t *teller) alive(old *machine.Presence, now machine.Presence) {
 	switch {
 	case old == nil:
 		if since, was := t.c.lost[now.ID]; was {
+			t.c.back[now.ID] = since
 			t.say(KindMachine, "", now.ID, "%s is back after %s", name, t.now.Sub(since).Round(100*time.Millisecond))
 		} else {
 			t.say(KindMachine, "", now.ID, "%s is there", name)

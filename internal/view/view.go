@@ -45,6 +45,7 @@ type Cluster struct {
 	States   map[machine.ID]map[unit.Name]store.Entry[unit.State]
 
 	lost  map[machine.ID]time.Time // when a presence that this process knew went
+	back  map[machine.ID]time.Time // the same of machines that are there again
 	names map[machine.ID]string    // of all machines ever seen, for events
 	heard time.Time                // when a machine that was never seen counts as lost
 }
@@ -69,6 +70,7 @@ func New(o Options) *View {
 	v.cluster = empty()
 	v.cluster.names = map[machine.ID]string{}
 	v.cluster.lost = map[machine.ID]time.Time{}
+	v.cluster.back = map[machine.ID]time.Time{}
 	v.cluster.heard = time.Now().Add(o.Grace)
 	v.events.more = make(chan struct{})
 	return v
@@ -161,6 +163,9 @@ func (c *Cluster) Lost(id machine.ID, now time.Time) (since time.Time, lost bool
 	}
 	return c.heard, !now.Before(c.heard)
 }
+
+// Blinked is when a machine that is there was lost last; zero for one that never was, as far as this process knows.
+func (c *Cluster) Blinked(id machine.ID) time.Time { return c.back[id] }
 
 // Name is the machine's name, or the first digits of its ID when no name is known.
 func (c *Cluster) Name(id machine.ID) string {

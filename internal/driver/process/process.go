@@ -23,6 +23,7 @@ import (
 	"flota/internal/driver"
 	"flota/internal/driver/home"
 	"flota/internal/driver/journal"
+	"flota/internal/driver/proc"
 	"flota/internal/driver/supervise"
 	"flota/internal/driver/wire"
 	"flota/internal/fault"
@@ -152,8 +153,10 @@ func (d *Driver) ReExec(ctx context.Context) error {
 	}
 }
 
-// Shutdown stops all units cleanly and ends the supervisor.
+// Shutdown stops all units cleanly and ends the supervisor; it returns when the process is gone.
 func (d *Driver) Shutdown(ctx context.Context) error {
+	pid := d.home.PID()
+	st, there := proc.Look(pid)
 	if err := d.call(ctx, "shutdown", wire.Call{}, nil); err != nil {
 		return err
 	}
@@ -162,6 +165,11 @@ func (d *Driver) Shutdown(ctx context.Context) error {
 		case <-ctx.Done():
 			return fault.Wrap(fault.TimedOut, ctx.Err(), "wait for the supervisor's end")
 		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	if there {
+		if err := proc.Wait(ctx, pid, st.Ticks); err != nil {
+			return fault.Wrap(fault.TimedOut, err, "wait for the supervisor's end")
 		}
 	}
 	d.mu.Lock()

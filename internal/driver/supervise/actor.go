@@ -37,13 +37,16 @@ type actor struct {
 	group   *cgroup.Group
 	out     *journal.Writer
 	identity
-	ear     *ear.Ear // notification socket, while the unit wants one
-	timer   *time.Timer
-	emptier context.CancelFunc // ends the wait for an empty group
-	reloads []chan string      // who waits for a reload
-	resting []chan struct{}    // who waits for the end
-	closed  bool
-	endOut  context.CancelFunc // ends the journal's reader
+	ear      *ear.Ear // notification socket, while the unit wants one
+	timer    *time.Timer
+	emptier  context.CancelFunc // ends the wait for an empty group
+	reloads  []chan string      // who waits for a reload
+	resting  []chan struct{}    // who waits for the end
+	closed   bool
+	cause    *cause // of the present run; nil until it is needed
+	again    *cause // to start for when the stop is done; nil for not
+	againFor unit.Name
+	endOut   context.CancelFunc // ends the journal's reader
 
 	mu   sync.Mutex // guards the fields below
 	box  []func()
@@ -178,7 +181,7 @@ func (a *actor) freeze() {
 
 // handle puts an event to the machine, and carries out what it says, answers included.
 func (a *actor) handle(ev lifecycle.Event) {
-	events := []lifecycle.Event{ev}
+	events, worked := []lifecycle.Event{ev}, !a.rec.Resting()
 	for len(events) > 0 {
 		next := events[0]
 		events = events[1:]
@@ -186,7 +189,9 @@ func (a *actor) handle(ev lifecycle.Event) {
 		actions := a.m.Handle(time.Now(), next)
 		if before != a.rec.Phase {
 			a.s.log.Debug("unit", "unit", a.name, "from", before, "to", a.rec.Phase, "event", fmt.Sprintf("%T", next))
+			a.turned(before)
 		}
+		worked = worked || !a.rec.Resting()
 		for _, action := range actions {
 			if answer := a.carryOut(action); answer != nil {
 				events = append(events, answer)
@@ -194,6 +199,9 @@ func (a *actor) handle(ev lifecycle.Event) {
 		}
 	}
 	a.settle()
+	if worked && a.rec.Resting() {
+		a.release(time.Time{})
+	}
 }
 
 // settle writes the record, tells watchers and sets the timer.
@@ -214,6 +222,7 @@ func (a *actor) settle() {
 		}
 		a.resting = nil
 	}
+	a.onceMore()
 }
 
 // write puts the record on disk.

@@ -12,6 +12,7 @@ import (
 	"flota/internal/driver/launch/child"
 	"flota/internal/driver/lifecycle"
 	"flota/internal/driver/proc"
+	"flota/internal/driver/relation"
 	"flota/internal/unit"
 )
 
@@ -41,6 +42,7 @@ func (s *supervisor) adopt() {
 	s.mu.Lock()
 	for _, a := range found {
 		s.actors[a.name] = a
+		s.bonds[a.name] = relation.Of(&a.loaded.svc)
 	}
 	s.mu.Unlock()
 	for _, a := range found {
@@ -49,6 +51,9 @@ func (s *supervisor) adopt() {
 	}
 	for _, a := range found { // before anybody is answered, the states are true
 		_ = a.ask(s.ctx, func() error { return nil })
+	}
+	for _, a := range found {
+		a.post(a.catchUp)
 	}
 	if !s.fence.Open() {
 		s.fenceOut()

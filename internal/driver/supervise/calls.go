@@ -34,6 +34,7 @@ func (s *supervisor) load(ctx context.Context, l wire.Loading) error {
 		}
 		err = a.ask(ctx, func() error {
 			a.loaded = d
+			s.bind(d)
 			if a.rec.Resting() {
 				a.running = d
 				a.m.Svc = &d.svc
@@ -90,12 +91,25 @@ func (a *actor) askStart(run uint64) error {
 			return fault.Wrap(fault.Internal, err, "write the fence's deadline")
 		}
 	}
+	if a.adoptRun(run) {
+		return nil
+	}
+	c := newCause(a.name)
+	if a.up() {
+		by := a.name
+		a.takeAlong(func(other *actor) { other.restartFor(by, c) })
+	}
+	a.cause, a.again = c, nil
 	a.handle(lifecycle.StartAsked{Run: run})
 	return nil
 }
 
 // askStop asks for the end. The actor's goroutine calls it.
 func (a *actor) askStop() error {
+	a.again = nil
+	if by := a.name; !a.rec.Resting() {
+		a.takeAlong(func(other *actor) { other.stopFor(by) })
+	}
 	a.handle(lifecycle.StopAsked{})
 	return nil
 }
@@ -161,6 +175,7 @@ func (s *supervisor) unload(ctx context.Context, name unit.Name) error {
 		a.closed = true
 		s.mu.Lock()
 		delete(s.actors, name)
+		delete(s.bonds, name)
 		s.mu.Unlock()
 		s.board.Remove(name)
 		return nil
@@ -246,6 +261,7 @@ func (s *supervisor) askReexec(exe string) error {
 
 // shutdown stops all units cleanly, then ends the supervisor.
 func (s *supervisor) shutdown(ctx context.Context) error {
+	s.closing.Store(true)
 	var wg sync.WaitGroup
 	all := s.all()
 	errs := make(chan error, len(all))
@@ -263,6 +279,7 @@ func (s *supervisor) shutdown(ctx context.Context) error {
 	wg.Wait()
 	close(errs)
 	for err := range errs {
+		s.closing.Store(false)
 		return err
 	}
 	s.end()

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 
+	"flota/internal/driver/cgroup"
 	"flota/internal/driver/condition"
 	"flota/internal/driver/home"
 	"flota/internal/driver/lifecycle"
@@ -31,14 +32,15 @@ func (s *supervisor) define(u unit.Unit) *definition {
 		d.notes = append(d.notes, n.String())
 	}
 	switch {
+	case u.Name.Kind() != unit.Service:
+		d.bad = "no driver on this machine runs ." + string(u.Name.Kind()) + " units"
 	case err != nil:
 		d.bad = err.Error()
-	case u.Name.Kind() != unit.Service:
-		d.bad = "the process driver runs .service units only"
 	case svc.Type == service.DBus:
 		d.bad = "Type=dbus: there is no system bus here to wait on; use Type=notify or simple"
 	}
 	d.notes = append(d.notes, s.unhonoured(&d.svc)...)
+	d.notes = append(d.notes, undone(u.File())...)
 	return d
 }
 
@@ -67,12 +69,12 @@ var own = words(`Type ExitType ExecCondition ExecStartPre ExecStart ExecStartPos
 
 // quiet are keys that have nothing to act on here; leaving them out changes nothing a unit could see.
 var quiet = words(`Slice SyslogFacility SyslogLevel SyslogLevelPrefix LogLevelMax CPUAccounting MemoryAccounting IOAccounting
-	BlockIOAccounting TasksAccounting IPAccounting FileDescriptorStoreMax BusName Sockets`)
+	BlockIOAccounting TasksAccounting IPAccounting BusName`)
 
 // unhonoured gives a note for each key of the file that nothing here carries out.
 func (s *supervisor) unhonoured(svc *service.Service) (notes []string) {
 	launched := s.can.Honoured()
-	grouped := s.grouped()
+	grouped := grouped(s.tree.Support())
 	for key := range svc.Keys {
 		honoured, known := launched[key]
 		if !known {
@@ -93,9 +95,8 @@ func (s *supervisor) unhonoured(svc *service.Service) (notes []string) {
 	return notes
 }
 
-// grouped tells for each key that control groups carry out whether they do here.
-func (s *supervisor) grouped() map[string]bool {
-	can := s.tree.Support()
+// grouped tells for each key that control groups carry out whether they do with what the host's groups can.
+func grouped(can cgroup.Support) map[string]bool {
 	return map[string]bool{
 		"MemoryMax": can.Memory, "MemoryLimit": can.Memory, "MemoryHigh": can.MemoryHigh, "MemoryMin": can.MemoryHigh,
 		"MemoryLow": can.MemoryHigh, "MemorySwapMax": can.Swap, "TasksMax": can.Pids, "CPUQuota": can.CPU,

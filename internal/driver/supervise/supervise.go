@@ -10,7 +10,7 @@
 // It decides nothing that room lifecycle can decide. It is larger than most rooms because it is the one place
 // where the decisions of lifecycle meet launch, cgroup, journal, disk and signals.
 //
-// Start reading at Run, then actor.go, then adopt.go.
+// Start reading at Run, then actor.go, then adopt.go; bonds.go is where units start and stop because of others.
 package supervise
 
 import (
@@ -22,6 +22,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -34,6 +35,7 @@ import (
 	"flota/internal/driver/journal"
 	"flota/internal/driver/launch"
 	"flota/internal/driver/reap"
+	"flota/internal/driver/relation"
 	"flota/internal/driver/setup"
 	"flota/internal/fault"
 	"flota/internal/service"
@@ -64,10 +66,13 @@ type supervisor struct {
 
 	mu     sync.Mutex // guards the fields below
 	actors map[unit.Name]*actor
-	frozen bool          // a re-exec is under way: nothing new begins
-	next   string        // binary to become
-	quit   chan struct{} // closed to end Run
+	bonds  relation.Loaded // of all actors
+	frozen bool            // a re-exec is under way: nothing new begins
+	next   string          // binary to become
+	quit   chan struct{}   // closed to end Run
 	wg     sync.WaitGroup
+
+	closing atomic.Bool // all units are being stopped: none is started for another
 
 	// flight counts what is under way between a child and its actor; patience ends its waiting when the supervisor ends.
 	flight   sync.WaitGroup
@@ -154,7 +159,7 @@ func prepare(ctx context.Context, at home.Home, o Options) (*supervisor, error) 
 		return nil, err
 	}
 	s := &supervisor{o: o, log: o.Log, home: at, finger: home.Fingerprint("/proc/self/exe"), can: launch.LookHost(),
-		board: board.New(), lock: lock, actors: map[unit.Name]*actor{}, quit: make(chan struct{}), ctx: ctx}
+		board: board.New(), lock: lock, actors: map[unit.Name]*actor{}, bonds: relation.Loaded{}, quit: make(chan struct{}), ctx: ctx}
 	if s.log == nil {
 		s.log = slog.New(slog.NewTextHandler(&home.LogFile{Path: filepath.Join(at.Dir, "logs", "supervisor.log")}, nil))
 	}

@@ -10,6 +10,7 @@ package storetest
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,13 +82,44 @@ func newBench(t *testing.T, b Bed) *bench {
 // open gives a further client.
 func (b *bench) open(t *testing.T) store.KV {
 	t.Helper()
-	kv := b.Open(t)
+	kv := &lender{KV: b.Open(t)}
 	t.Cleanup(func() {
+		kv.takeBack()
 		if err := kv.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
 	})
 	return kv
+}
+
+// lender is a client that remembers the leases it made, so that none of them ends, and changes the revision, during a later test on
+// the same engine.
+type lender struct {
+	store.KV
+	mu   sync.Mutex // guards the field below
+	lent []store.LeaseID
+}
+
+// Grant implements store.KV.
+func (l *lender) Grant(ctx context.Context, ttl time.Duration) (store.LeaseID, error) {
+	id, err := l.KV.Grant(ctx, ttl)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		l.lent = append(l.lent, id)
+	}
+	return id, err
+}
+
+// takeBack ends the leases that were made here, if they have not ended and the engine still answers.
+func (l *lender) takeBack() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range l.lent {
+		_ = l.KV.Revoke(ctx, id)
+	}
 }
 
 // must does a commit that has to succeed.
