@@ -2,6 +2,8 @@ package v2
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,7 +91,8 @@ func gone(dir string, c changes) (all []string) {
 
 // foreign makes the events of a transaction that v2 did not write: puts and deletes of v3 clients, and leases that ended.
 func foreign(rev int64, c changes, at time.Time) (all []*Event) {
-	for key, ch := range c {
+	for _, key := range slices.Sorted(maps.Keys(c)) {
+		ch := c[key]
 		p, marker, ok := nodeOf(key)
 		if !ok || ch.now == nil && ch.old == nil {
 			continue // of a deleted key whose past is compacted nothing can be told
@@ -109,7 +112,7 @@ func foreign(rev int64, c changes, at time.Time) (all []*Event) {
 	return all
 }
 
-// sort the changes of one revision into events. Which they are does not depend on the order in which the store tells them.
+// eventsOf makes events of one revision's changes. Which they are, and their order, does not depend on how the store tells them.
 func eventsOf(rev int64, c changes, at time.Time) []*Event {
 	if last := c[sideLast].now; last != nil {
 		var r record
