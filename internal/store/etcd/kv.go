@@ -75,6 +75,10 @@ func (k *kv) begin(ctx context.Context, wait time.Duration) (run context.Context
 	if k.closed {
 		return nil, nil, fault.New(fault.Unavailable, "the store's client is closed")
 	}
+	if err := ctx.Err(); err != nil && wait > 0 {
+		// etcd would still propose a write whose caller has gone.
+		return nil, nil, fault.Wrap(fault.Unavailable, err, "the call had ended before it began")
+	}
 	k.calls.Add(1)
 	var cancel context.CancelFunc
 	if _, ok := ctx.Deadline(); ok || wait == 0 {
