@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -26,8 +28,11 @@ func (a *app) newDev() *cobra.Command {
 interface, its own data and its own supervisor. kill cuts a machine's power, start brings it back.`,
 		Args: cobra.ArbitraryArgs, RunE: a.onlyCommands,
 	}
-	c.PersistentFlags().StringVar(&dir, "dir", "", "folder of the cluster [FLOTA_DEV_DIR] (default: a folder of your home)")
+	c.PersistentFlags().StringVar(&dir, "dir", "", "folder of the cluster [FLOTA_DEV_DIR] (default: the one started last, or a folder of your home)")
 	open := func() (*dev.Cluster, error) {
+		if d := a.lastDev(); d != "" && dir == "" {
+			return dev.Open(d)
+		}
 		d, err := devDir(dir)
 		if err != nil {
 			return nil, err
@@ -52,6 +57,21 @@ func devDir(flag string) (string, error) {
 		return flag, nil
 	}
 	return dev.DefaultDir()
+}
+
+// lastDev is the folder of the cluster that `flota dev up` started last, if the environment names no other; "" when there is none.
+func (a *app) lastDev() string {
+	c, err := a.contexts().Read()
+	ends := c.Contexts[devContext]
+	if err != nil || len(ends) == 0 || a.Getenv("FLOTA_DEV_DIR") != "" {
+		return ""
+	}
+	socket, ok := strings.CutPrefix(ends[0], "unix://")
+	d := filepath.Dir(filepath.Dir(socket))
+	if _, err := dev.Open(d); !ok || err != nil {
+		return ""
+	}
+	return d
 }
 
 // progress says on standard error what is being done.
