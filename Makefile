@@ -35,7 +35,7 @@ lint:
 
 ## bench: the benchmarks that ARCHITECTURE.md quotes
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./internal/scheduler ./internal/store/... ./internal/unit
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/scheduler ./internal/store/... ./internal/unit ./internal/keys/...
 	scripts/measure
 
 ## soak: random cluster histories on virtual time until stopped

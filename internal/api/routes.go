@@ -26,8 +26,11 @@ func (s *Server) table() []route {
 	at := func(method, path string, f func(http.ResponseWriter, *http.Request) error) route {
 		return route{method: method, path: path, handler: s.plain(f)}
 	}
-	halt := at("POST", "/v1/halt", s.halt)
-	halt.local = true
+	local := func(method, path string, f func(http.ResponseWriter, *http.Request) error) route {
+		r := at(method, path, f)
+		r.local = true
+		return r
+	}
 	return []route{
 		at("GET", "/v1/status", s.getStatus),
 		at("GET", "/v1/version", s.version),
@@ -54,7 +57,12 @@ func (s *Server) table() []route {
 		at("GET", "/v1/events", s.events),
 		at("GET", "/v1/watch", s.watch),
 		at("GET", "/v1/store", s.serveStore),
-		halt,
+		at("GET", "/v1/keyfront", s.serveKeys),
+		// Only root may open keys: the TCP listener does not know who asks, and a token made there would make tokens worthless.
+		local("GET", "/v1/keytokens", s.listKeyTokens),
+		local("POST", "/v1/keytokens", s.makeKeyToken),
+		local("DELETE", "/v1/keytokens/{id}", s.revokeKeyToken),
+		local("POST", "/v1/halt", s.halt),
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"flota/internal/keys/token"
 )
 
 // schema is as much of an OpenAPI schema as the tests look at.
@@ -80,6 +82,7 @@ func TestDocumentHasAllFields(t *testing.T) {
 		"SetTarget": SetTarget{}, "Why": Why{}, "Event": Event{}, "PlanRequest": PlanRequest{}, "Plan": Plan{}, "LogLine": LogLine{},
 		"Problem": Problem{}, "UnitList": List[Unit]{}, "MachineList": List[Machine]{}, "PatchMachine": PatchMachine{},
 		"RebalanceRequest": RebalanceRequest{}, "Release": Release{},
+		"KeyToken": token.Token{}, "KeyPrefix": token.Prefix{}, "KeyTokenList": List[token.Token]{}, "MakeKeyToken": MakeKeyToken{}, "MadeKeyToken": MadeKeyToken{},
 	} {
 		if schemas[name] == nil {
 			t.Errorf("no schema %s", name)

@@ -40,6 +40,10 @@ type Options struct {
 	Halt func(ctx context.Context) error
 	// StoreConn connects to this voter's store. nil on a machine that is no voter.
 	StoreConn func(ctx context.Context) (net.Conn, error)
+	// KeysConn connects to the applications' keys at this voter. nil on a machine that is no voter.
+	KeysConn func(ctx context.Context) (net.Conn, error)
+	// Warnings gives what other rooms of this machine want a person's attention for; nil: nothing. Shown in the status.
+	Warnings func() []string
 	// Rebalance carries a rebalancing out, as the leader: fault.Conflict if this machine does not lead. nil: it never does.
 	Rebalance func(ctx context.Context) (scheduler.Plan, error)
 	Log       *slog.Logger         // nil logs nothing

@@ -88,6 +88,9 @@ func (s *Server) attention(c *cluster, h store.Health, waiting map[unit.Name]str
 	if h.Trouble != "" {
 		out = append(out, "the store complains: "+h.Trouble)
 	}
+	if s.Warnings != nil {
+		out = append(out, s.Warnings()...)
+	}
 	since := s.lostSince(c, now)
 	for _, m := range c.sorted() {
 		switch c.status(m) {

@@ -249,6 +249,7 @@ func TestRefusals(t *testing.T) {
 		{"ipv6", "GET", "/v1/units", "", []string{"Host", "[::1]:7700"}, 200, 200},
 		{"halt", "POST", "/v1/halt", "{}", nil, 503, 403},
 		{"store without upgrade", "GET", "/v1/store", "", nil, 426, 426},
+		{"keys without upgrade", "GET", "/v1/keyfront", "", nil, 426, 426},
 		{"a name with a slash", "GET", "/v1/units/a%2Fb.service", "", nil, 400, 400},
 		{"dots", "GET", "/v1/units/..", "", nil, 400, 400},
 		{"dots escaped", "GET", "/v1/units/%2e%2e", "", nil, 400, 400},

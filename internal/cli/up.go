@@ -25,7 +25,7 @@ import (
 func (a *app) newUp() *cobra.Command {
 	o := daemon.Options{Version: a.Version}
 	var labels, voters []string
-	var memory, cpu, level string
+	var memory, cpu, quota, level string
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Run this machine, in the foreground",
@@ -39,7 +39,7 @@ As a systemd service use Type=notify and KillMode=process.`,
 			if err := a.fromEnv(c.LocalNonPersistentFlags()); err != nil {
 				return err
 			}
-			if err := a.fillUp(&o, labels, voters, memory, cpu, level); err != nil {
+			if err := a.fillUp(&o, labels, voters, memory, cpu, quota, level); err != nil {
 				return err
 			}
 			ctx, stop := context.WithCancel(c.Context())
@@ -58,6 +58,9 @@ As a systemd service use Type=notify and KillMode=process.`,
 	f.IntVar(&o.APIPort, "api-port", daemon.DefaultAPIPort, "port of the API, on --addr")
 	f.IntVar(&o.PeerPort, "peer-port", daemon.DefaultPeerPort, "port of the store's peers, on --addr")
 	f.StringSliceVar(&voters, "voters", nil, "the machines that hold the store, name=HOST:PORT,..., this one among them (first start only)")
+	f.StringVar(&o.KeysAddr, "keys-addr", daemon.DefaultKeysAddr, "IP:PORT of the applications' keys, an etcd to them; \"none\" serves none")
+	f.BoolVar(&o.KeysAuth, "keys-auth", false, "callers of the applications' keys need a token (flota key token)")
+	f.StringVar(&quota, "keys-quota", "512M", "how much all of the applications' keys may take; the same on all machines")
 	f.DurationVar(&o.Lease, "lease", daemon.DefaultLease, "a machine is gone when it gave no sign of life for so long")
 	f.DurationVar(&o.Renew, "renew", daemon.DefaultRenew, "how often this machine gives a sign of life")
 	f.StringVar(&memory, "memory", "", "memory offered to units, such as 8G (default: the host's)")
@@ -105,7 +108,7 @@ func (a *app) fromEnv(f *pflag.FlagSet) (err error) {
 }
 
 // fillUp turns the words of the command line into options.
-func (a *app) fillUp(o *daemon.Options, labels, voters []string, memory, cpu, level string) error {
+func (a *app) fillUp(o *daemon.Options, labels, voters []string, memory, cpu, quota, level string) error {
 	var lv slog.Level
 	if err := lv.UnmarshalText([]byte(level)); err != nil {
 		return fault.New(fault.Invalid, "log level %q: want debug, info, warn or error", level)
@@ -124,6 +127,9 @@ func (a *app) fillUp(o *daemon.Options, labels, voters []string, memory, cpu, le
 	})
 	if err != nil {
 		return err
+	}
+	if o.KeysQuota, err = setting.Size(quota); err != nil {
+		return fault.Wrap(fault.Invalid, err, "--keys-quota %s", quota)
 	}
 	if memory != "" {
 		if o.Size.MemBytes, err = setting.Size(memory); err != nil {

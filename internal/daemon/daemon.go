@@ -20,6 +20,8 @@ import (
 	"flota/internal/agent"
 	"flota/internal/api"
 	"flota/internal/driver/process"
+	"flota/internal/keys"
+	"flota/internal/keys/access"
 	"flota/internal/leader"
 	"flota/internal/machine"
 	"flota/internal/store"
@@ -41,6 +43,10 @@ type machineNow struct {
 	api    *api.Server
 	leads  *leader.Desk
 	halted chan struct{} // closed when a halt has ended
+
+	keysListener net.Listener   // for applications; nil: none
+	front        *keys.Front    // the applications' keys
+	access       *access.Access // who may use them; nil: everybody
 }
 
 // Run runs this machine until ctx ends or it is halted through the API. Units go on running when it returns, except after a halt.
@@ -59,6 +65,12 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer closeAll(listeners)
+	if m.keysListener, err = m.listenKeys(); err != nil {
+		return err
+	}
+	if m.keysListener != nil {
+		defer m.keysListener.Close()
+	}
 	m.driver, err = process.Open(ctx, process.Options{
 		DataDir: m.home.dir, Strict: o.Strict, Log: o.Log.With("room", "process"),
 		Env: []string{"FLOTA_MACHINE=" + o.Name, "FLOTA_ADDR=" + o.Addr},
@@ -70,19 +82,24 @@ func Run(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("open store: %w", err)
 	}
 	defer m.memory.close()
-	m.build(listeners)
+	if err := m.build(listeners); err != nil {
+		return err
+	}
 	return m.run(ctx, listeners)
 }
 
 // build makes the rooms; nothing runs yet.
-func (m *machineNow) build(listeners []net.Listener) {
+func (m *machineNow) build(listeners []net.Listener) error {
 	m.store = store.New(m.memory.kv)
+	if err := m.buildKeys(); err != nil {
+		return err
+	}
 	if m.memory.voter {
 		m.view = view.New(view.Options{Store: m.store, Log: m.Log.With("room", "view")})
 		m.leads = leader.NewDesk()
 	}
 	presence := machine.Presence{
-		ID: m.home.id, Name: m.Name, Addr: m.Addr, API: listeners[1].Addr().String(), Labels: m.Labels,
+		ID: m.home.id, Name: m.Name, Addr: m.Addr, API: listeners[1].Addr().String(), Keys: m.keysAddr(), Labels: m.Labels,
 		Size: m.Size, Version: m.Version, BootID: bootID(), Started: time.Now().UTC(),
 	}
 	m.agent = agent.New(agent.Options{
@@ -91,13 +108,15 @@ func (m *machineNow) build(listeners []net.Listener) {
 	})
 	o := api.Options{
 		ID: m.home.id, Name: m.Name, Version: m.Version, Store: m.store, View: m.view, Driver: m.driver,
-		Dial: m.Dial, Halt: m.halt, Log: m.Log.With("room", "api"),
+		Dial: m.Dial, Halt: m.halt, Log: m.Log.With("room", "api"), Warnings: m.front.Warnings,
 	}
 	if m.memory.voter {
 		o.StoreConn = m.memory.conn
+		o.KeysConn = m.front.Conn
 		o.Rebalance = m.leads.Rebalance
 	}
 	m.api = api.New(o)
+	return nil
 }
 
 // run runs everything until ctx ends, a halt ends, or something fails.
@@ -110,6 +129,10 @@ func (m *machineNow) run(ctx context.Context, listeners []net.Listener) error {
 	low, below := errgroup.WithContext(below)
 	low.Go(func() error { return m.api.Serve(below, listeners[0], true) })
 	low.Go(func() error { return m.api.Serve(below, listeners[1], false) })
+	low.Go(func() error { return m.front.Run(below) })
+	if m.access != nil {
+		low.Go(func() error { return m.access.Run(below) })
+	}
 	if m.view != nil {
 		low.Go(func() error { return m.view.Run(below) })
 	}

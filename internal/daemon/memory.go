@@ -24,6 +24,9 @@ type memory struct {
 	voter bool
 	conn  func(ctx context.Context) (net.Conn, error) // to this voter's store; nil if it is none
 	close func() error
+
+	node   *etcd.Node // this machine's member; nil if it has none
+	voters []string   // API addresses of the machines that have one, on a machine that has none
 }
 
 // openMemory starts the store's member on this machine, or connects to those of others. It does not wait for a quorum.
@@ -43,12 +46,13 @@ func (m *machineNow) openMemory(ctx context.Context) (*memory, error) {
 	socket := m.home.path("store.sock")
 	n, err := etcd.Start(ctx, etcd.Options{
 		Dir: m.home.path("store"), Name: m.Name, PeerAddr: peers[m.Name], Peers: peers, Socket: socket, Log: m.Log.With("room", "store"),
+		ClientAddr: m.keysAddr(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &memory{
-		kv: n.KV(), voter: true, close: n.Close,
+		kv: n.KV(), voter: true, close: n.Close, node: n,
 		conn: func(ctx context.Context) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", socket)
@@ -78,7 +82,7 @@ func (m *machineNow) dialMemory(ctx context.Context, voters []string) (*memory, 
 	if err != nil {
 		return nil, err
 	}
-	return &memory{kv: kv, close: kv.Close}, nil
+	return &memory{kv: kv, close: kv.Close, voters: voters}, nil
 }
 
 // askPatience bounds how long a joining machine looks for the cluster before it gives up with a clear error. knownPatience is for one that

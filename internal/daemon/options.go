@@ -28,6 +28,10 @@ type Options struct {
 	Join     string // host:port of the API of any machine of the cluster to join
 	Token    string // shown to the cluster that is joined; not asked for yet
 
+	KeysAddr  string // IP:port of the applications' keys, on loopback; default 127.0.0.1:2379; "none" serves none here
+	KeysAuth  bool   // callers of the applications' keys need a token
+	KeysQuota int64  // bytes of all of the applications' keys; 0: 512 MiB. The same on all machines
+
 	Lease time.Duration // presence; a machine is gone when it was not renewed for so long. Default 5 s
 	Renew time.Duration // how often it is renewed. Default 1.5 s
 
@@ -84,6 +88,15 @@ func (o Options) fill() (Options, error) {
 	}
 	if _, me := o.Voters[o.Name]; len(o.Voters) > 0 && !me {
 		return o, fault.New(fault.Invalid, "%q is not among the voters it was given", o.Name)
+	}
+	if o.KeysAddr == "" {
+		o.KeysAddr = DefaultKeysAddr
+	}
+	if err := checkKeysAddr(o.KeysAddr); err != nil {
+		return o, err
+	}
+	if o.KeysQuota < 0 {
+		return o, fault.New(fault.Invalid, "--keys-quota %d: want a size above 0", o.KeysQuota)
 	}
 	if o.Lease == 0 {
 		o.Lease = DefaultLease

@@ -28,6 +28,9 @@ import (
 // DefaultBase is the network of machine addresses: BASE.1 to BASE.N, all on the loopback interface.
 const DefaultBase = "127.7.0"
 
+// keysPort is where the applications' keys are on each machine's address: etcd's own.
+const keysPort = 2379
+
 // maxMachines of one dev cluster. 32, as each takes about 50 MB and a few threads.
 const maxMachines = 32
 
@@ -152,7 +155,7 @@ const freeWithin = 3 * time.Second
 func (c *Cluster) checkFree(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, freeWithin)
 	defer cancel()
-	for _, port := range []int{daemon.DefaultAPIPort, daemon.DefaultPeerPort} {
+	for _, port := range []int{daemon.DefaultAPIPort, daemon.DefaultPeerPort, keysPort} {
 		addr := net.JoinHostPort(c.Addr(name), strconv.Itoa(port))
 		for {
 			l, err := net.Listen("tcp", addr)

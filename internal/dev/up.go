@@ -126,7 +126,8 @@ func (c *Cluster) launch(o Options, name string) error {
 
 // upArgs is the command line of a machine.
 func (c *Cluster) upArgs(name string) []string {
-	args := []string{"up", "--data-dir", c.MachineDir(name), "--name", name, "--addr", c.Addr(name), "--label", "dev=true"}
+	args := []string{"up", "--data-dir", c.MachineDir(name), "--name", name, "--addr", c.Addr(name), "--label", "dev=true",
+		"--keys-addr", fmt.Sprintf("%s:%d", c.Addr(name), keysPort)}
 	voters := c.voters()
 	isVoter := false
 	var list []string

@@ -56,6 +56,7 @@ type Presence struct {
 	Name    string            `json:"name"`
 	Addr    string            `json:"addr"`             // IP that other machines reach it by
 	API     string            `json:"api"`              // host:port of its API
+	Keys    string            `json:"keys,omitempty"`   // host:port of the applications' keys on it; "" if it serves none
 	Labels  map[string]string `json:"labels,omitempty"` // from the command line of flota up
 	Size    Size              `json:"size"`
 	Version string            `json:"version"`

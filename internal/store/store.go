@@ -10,6 +10,7 @@
 package store
 
 import (
+	"flota/internal/keys/token"
 	"flota/internal/machine"
 	"flota/internal/unit"
 )
@@ -29,6 +30,7 @@ type Store struct {
 	Units    Table[unit.Unit]        // units/<name>              written by api; kept until destroyed
 	Places   Table[unit.Place]       // places/<machine>/<unit>   written by the leader only
 	States   Table[unit.State]       // states/<machine>/<unit>   written by that machine's agent; dies with its lease
+	Tokens   Table[token.Token]      // keytokens/<id>            written by api; kept until revoked, or some time after its expiry
 }
 
 // New lays the tables over kv.
@@ -40,6 +42,7 @@ func New(kv KV) *Store {
 		Units:    Table[unit.Unit]{kv: kv, prefix: Prefix + "units/"},
 		Places:   Table[unit.Place]{kv: kv, prefix: Prefix + "places/"},
 		States:   Table[unit.State]{kv: kv, prefix: Prefix + "states/"},
+		Tokens:   Table[token.Token]{kv: kv, prefix: Prefix + "keytokens/"},
 	}
 }
 

@@ -49,9 +49,12 @@ func (o Options) config() (*embed.Config, error) {
 	cfg.ElectionMs = uint(defaultTo(o.Election, time.Second).Milliseconds())
 	cfg.SnapshotCount = defaultTo(o.SnapshotCount, cfg.SnapshotCount)
 	cfg.UnsafeNoFsync = o.noSync
-	// No listener of etcd's for clients: see serve. The address that members tell each other is never dialled.
+	// No listener of etcd's for clients: see serve. The address that members tell each other is only ever shown to applications.
 	cfg.ListenClientUrls = []url.URL{}
 	cfg.AdvertiseClientUrls = []url.URL{{Scheme: "unix", Path: "/" + o.Name}}
+	if o.ClientAddr != "" {
+		cfg.AdvertiseClientUrls = []url.URL{{Scheme: "http", Host: o.ClientAddr}}
+	}
 	return cfg, o.peers(cfg)
 }
 

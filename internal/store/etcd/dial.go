@@ -76,5 +76,9 @@ func Dial(ctx context.Context, o DialOptions) (store.KV, error) {
 	status := func(ctx context.Context) (*pb.StatusResponse, error) {
 		return pb.NewMaintenanceClient(c.ActiveConnection()).Status(ctx, &pb.StatusRequest{}, grpc.WaitForReady(true))
 	}
-	return newKV(c, status, nil), nil
+	grant := func(ctx context.Context, id, seconds int64) error {
+		_, err := pb.NewLeaseClient(c.ActiveConnection()).LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: seconds})
+		return clientv3.ContextError(ctx, err)
+	}
+	return newKV(c, status, grant, nil), nil
 }

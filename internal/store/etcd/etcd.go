@@ -19,8 +19,11 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
 
 	"flota/internal/fault"
 	"flota/internal/store"
@@ -34,6 +37,10 @@ type Options struct {
 	Peers    map[string]string // name to PeerAddr of all members the cluster starts with; empty: this one alone. Ignored once there is data
 	Socket   string            // path of the unix socket for clients; empty: none. Made for its owner only
 	Log      *slog.Logger
+
+	// ClientAddr is the host:port that clients are told to find this member's keys at, in answers to MemberList; empty: none that can be dialled.
+	// It is told to the other members at each start.
+	ClientAddr string
 
 	Heartbeat     time.Duration // between the leader's signs of life; 0: 100 ms, etcd's default
 	Election      time.Duration // without a sign of life until an election, at least 5 heartbeats; 0: 1 s, etcd's default
@@ -95,11 +102,28 @@ func (n *Node) inside() *kv {
 		st, err := c.Status(ctx, "") // there is only one
 		return (*pb.StatusResponse)(st), err
 	}
-	return newKV(c, status, n.awaitLeader)
+	leases := v3rpc.NewQuotaLeaseServer(n.etcd.Server)
+	grant := func(ctx context.Context, id, seconds int64) error {
+		_, err := leases.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: seconds})
+		return clientv3.ContextError(ctx, err)
+	}
+	return newKV(c, status, grant, n.AwaitLeader)
 }
 
 // KV gives the store through this member, without a connection in between. Its Close ends only what was begun through it, and Node.Close does that too.
 func (n *Node) KV() store.KV { return n.kv }
+
+// Server is the embedded server itself, for the room that serves the applications' keys from it. Everything that comes in from outside must
+// be confined there: the server knows no bounds between those keys and the cluster's own.
+func (n *Node) Server() *etcdserver.EtcdServer { return n.etcd.Server }
+
+// QuotaBytes is the size of the database above which the member refuses writes.
+func (n *Node) QuotaBytes() int64 {
+	if q := n.etcd.Config().QuotaBackendBytes; q > 0 {
+		return q
+	}
+	return etcdserverQuota
+}
 
 // Ready waits until the member has joined its cluster and serves. fault.Unavailable when ctx ends first or the member stops.
 func (n *Node) Ready(ctx context.Context) error {
@@ -141,11 +165,14 @@ func (n *Node) shut(last func()) {
 	})
 }
 
+// etcdserverQuota is the quota when none is set: 2 GiB. Source: etcd's documentation of --quota-backend-bytes.
+const etcdserverQuota = 2 << 30
+
 // leaderWait is how long a call waits for an election. 1.5 s: one takes 1.0 to 1.5 s with etcd's defaults.
 const leaderWait = 1500 * time.Millisecond
 
-// awaitLeader waits a little while the members elect a leader. Without one no linearizable call can be answered.
-func (n *Node) awaitLeader(ctx context.Context) error {
+// AwaitLeader waits a little while the members elect a leader. Without one no linearizable call can be answered: fault.Unavailable.
+func (n *Node) AwaitLeader(ctx context.Context) error {
 	s := n.etcd.Server
 	if s.Leader() != 0 {
 		return nil

@@ -30,6 +30,7 @@ const noLeaderPause = 50 * time.Millisecond
 type kv struct {
 	c      *clientv3.Client
 	status statusFunc
+	grant  grantFunc
 	gate   func(context.Context) error // waits for a leader before a call; nil: the voters are told to refuse without one
 	base   context.Context             // ends with Close
 	end    context.CancelFunc
@@ -42,9 +43,12 @@ type kv struct {
 // statusFunc asks one voter that can be reached how it is. clientv3's own Status waits for the voter it is given, dead or not.
 type statusFunc func(context.Context) (*pb.StatusResponse, error)
 
-func newKV(c *clientv3.Client, status statusFunc, gate func(context.Context) error) *kv {
+// grantFunc grants a lease with the given ID. clientv3's own Grant leaves the choice of the ID to the server.
+type grantFunc func(ctx context.Context, id, seconds int64) error
+
+func newKV(c *clientv3.Client, status statusFunc, grant grantFunc, gate func(context.Context) error) *kv {
 	base, end := context.WithCancel(context.Background())
-	return &kv{c: c, status: status, gate: gate, base: base, end: end}
+	return &kv{c: c, status: status, grant: grant, gate: gate, base: base, end: end}
 }
 
 // Close ends all calls and watches and waits for them.

@@ -1,0 +1,139 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"flota/internal/api"
+	"flota/internal/fault"
+	"flota/internal/keys"
+	"flota/internal/keys/access"
+	"flota/internal/keys/v2"
+	"flota/internal/store"
+)
+
+// NoKeys as KeysAddr serves no applications' keys on this machine.
+const NoKeys = "none"
+
+// DefaultKeysAddr is where every program that looks for an etcd on its machine looks.
+const DefaultKeysAddr = "127.0.0.1:2379"
+
+// checkKeysAddr refuses what is not an address on loopback.
+func checkKeysAddr(addr string) error {
+	if addr == NoKeys {
+		return nil
+	}
+	ap, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return fault.New(fault.Invalid, "--keys-addr %q: want IP:PORT, such as %s, or %q", addr, DefaultKeysAddr, NoKeys)
+	}
+	if !ap.Addr().IsLoopback() {
+		return fault.WithHint(fault.New(fault.Invalid, "--keys-addr %s is not a loopback address", addr),
+			"off loopback the keys need TLS, which flota does not have yet; every machine of the cluster serves them to its own programs")
+	}
+	return nil
+}
+
+// listenKeys opens the address for applications; nil if none is wanted.
+func (m *machineNow) listenKeys() (net.Listener, error) {
+	if m.KeysAddr == NoKeys {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", m.KeysAddr)
+	if err != nil {
+		return nil, fault.WithHint(fault.Wrap(fault.Conflict, err, "serve keys on %s", m.KeysAddr),
+			"is an etcd running there? Choose another address with --keys-addr, or %s", NoKeys)
+	}
+	return l, nil
+}
+
+// keysAddr is where applications find the keys; empty if they do not.
+func (m *machineNow) keysAddr() string {
+	if m.keysListener == nil {
+		return ""
+	}
+	return m.keysListener.Addr().String()
+}
+
+// buildKeys makes the front; it serves nothing yet.
+func (m *machineNow) buildKeys() (err error) {
+	o := keys.Options{
+		Listen: m.keysListener, Node: m.memory.node, Limits: keys.Limits{QuotaBytes: m.KeysQuota}, Log: m.Log.With("room", "keys"),
+		V2: func(c *clientv3.Client) keys.Handler {
+			return v2.New(v2.Options{
+				Client: c, Log: m.Log.With("room", "keys/v2"),
+				Members: func(ctx context.Context) []v2.Member { return m.keysMembers(ctx, c) },
+			})
+		},
+	}
+	if m.memory.node == nil {
+		o.Forward = m.forwardKeys()
+	}
+	if m.KeysAuth {
+		m.access = access.New(m.store, m.Log.With("room", "keys/access"))
+		o.Auth = m.access
+	}
+	m.front, err = keys.New(o)
+	return err
+}
+
+// forwardKeys gives what connects to a voter's keys: to each in turn, so that one that does not serve is left.
+func (m *machineNow) forwardKeys() func(context.Context) (net.Conn, error) {
+	var turn atomic.Int64
+	return func(ctx context.Context) (c net.Conn, err error) {
+		voters := m.memory.voters
+		first := int(turn.Add(1))
+		for i := range voters {
+			if c, err = m.dialKeys(ctx, voters[(first+i)%len(voters)]); err == nil || ctx.Err() != nil {
+				return c, err
+			}
+		}
+		return nil, fmt.Errorf("no machine that holds the store answers: %w", err)
+	}
+}
+
+// dialKeysWait bounds one attempt, so that a machine that is switched off does not use up the time for the others.
+const dialKeysWait = 1500 * time.Millisecond
+
+func (m *machineNow) dialKeys(ctx context.Context, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialKeysWait)
+	defer cancel()
+	return api.DialKeys(ctx, m.Dial, addr)
+}
+
+// keysMembers tells clients of etcd 2 which machines serve keys: all that do and are there.
+func (m *machineNow) keysMembers(ctx context.Context, c *clientv3.Client) []v2.Member {
+	list, err := c.MemberList(ctx, clientv3.WithSerializable())
+	if err != nil {
+		return nil
+	}
+	alive, _, err := m.store.Alive.List(ctx, "", store.Read{Stale: true})
+	if err != nil {
+		return nil
+	}
+	leader := m.store.KV.Health(ctx).Leader
+	var out []v2.Member
+	for _, e := range alive {
+		p := e.Value
+		if p.Keys == "" {
+			continue
+		}
+		x := v2.Member{Name: p.Name, ClientURLs: []string{"http://" + p.Keys}, Leader: p.Name == leader, Self: p.ID == m.home.id}
+		for _, s := range list.Members {
+			if s.Name == p.Name {
+				x.ID = s.ID
+			}
+		}
+		out = append(out, x)
+	}
+	slices.SortFunc(out, func(a, b v2.Member) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}

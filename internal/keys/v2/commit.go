@@ -1,0 +1,139 @@
+package v2
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// maxTries bounds how often a write that others get in the way of is planned anew. Writes of one node through this machine wait for each
+// other, so only other machines and v3 clients count.
+const maxTries = 64
+
+// errBusy is said when others changed the same node again and again.
+var errBusy = errors.New("others changed the same keys too often")
+
+// note remembers what the header of an answer tells.
+func (a *API) note(h *pb.ResponseHeader) {
+	a.cluster.Store(h.ClusterId)
+	for {
+		seen := a.seen.Load()
+		if h.Revision <= seen || a.seen.CompareAndSwap(seen, h.Revision) {
+			return
+		}
+	}
+}
+
+// change carries a request out and gives its event and the term of the store's leader.
+func (a *API) change(ctx context.Context, q request) (*Event, uint64, *problem) {
+	w := write{request: q, ends: q.expires(time.Now())}
+	for again := true; ; again = false {
+		if q.method != http.MethodDelete && w.detail(0).Expires != 0 {
+			var err error
+			if w.lease, err = a.lease(ctx, w.ends); err != nil {
+				return nil, 0, failed(err)
+			}
+		}
+		ev, term, bad := a.attempt(ctx, w)
+		if bad != nil && again && errors.Is(bad.err, rpctypes.ErrLeaseNotFound) { // a v3 client revoked it
+			a.leases.forget(w.lease)
+			continue
+		}
+		return ev, term, bad
+	}
+}
+
+// attempt guesses first, where that is promising; then it looks, decides and commits until nobody got in the way.
+func (a *API) attempt(ctx context.Context, w write) (*Event, uint64, *problem) {
+	local := true // the look may be old: a guard notices
+	if p := w.guess(); p != nil {
+		resp, err := a.commit(ctx, p)
+		if err != nil {
+			return nil, 0, failed(err)
+		}
+		if resp.Succeeded {
+			return p.done(resp, time.Now()), resp.Header.RaftTerm, nil
+		}
+		local = false
+	}
+	unlock, ok := a.lock(ctx, w.key)
+	if !ok {
+		return nil, 0, failed(ctx.Err())
+	}
+	defer unlock()
+	for try := range maxTries {
+		l, err := a.lookFor(ctx, w, local)
+		if err != nil {
+			return nil, 0, failed(err)
+		}
+		w.after, w.bump = a.seen.Load(), int64(try)
+		p, bad := w.decide(l)
+		if bad != nil && local { // it may be so because the look was old
+			local = false
+			continue
+		}
+		if bad != nil {
+			return nil, 0, bad
+		}
+		resp, err := a.commit(ctx, p)
+		if err != nil {
+			return nil, 0, failed(err)
+		}
+		if resp.Succeeded {
+			return p.done(resp, time.Now()), resp.Header.RaftTerm, nil
+		}
+		if local = false; try > 2 {
+			pause(ctx, try)
+		}
+	}
+	return nil, 0, failed(errBusy)
+}
+
+// lookFor looks at what a write needs to know. For a file that is there already that is nothing but the file.
+func (a *API) lookFor(ctx context.Context, w write, local bool) (look, error) {
+	switch w.action() {
+	case actUpdate, actSwap, actDrop:
+		if l, err := a.glance(ctx, w.key, local); err != nil || l.file != nil {
+			return l, err
+		}
+	}
+	return a.look(ctx, w.key, local, true)
+}
+
+// pause waits some random milliseconds, so that machines do not meet again and again.
+func pause(ctx context.Context, try int) {
+	t := time.NewTimer(time.Duration(rand.IntN(1000*min(try, 10))) * time.Microsecond)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// commit asks for a plan's transaction. When a guard does not hold nobody is told why: that question would go through the log of every member with every
+// write.
+func (a *API) commit(ctx context.Context, p *plan) (*clientv3.TxnResponse, error) {
+	resp, err := a.kv.Txn(ctx).If(p.guards...).Then(p.ops()...).Commit()
+	if err == nil {
+		a.note(resp.Header)
+	}
+	return resp, err
+}
+
+// before gives the one key value that a put or a removal found.
+func before(op *pb.ResponseOp) *mvccpb.KeyValue {
+	if kv := op.GetResponsePut().GetPrevKv(); kv != nil {
+		return kv
+	}
+	if kvs := op.GetResponseDeleteRange().GetPrevKvs(); len(kvs) > 0 {
+		return kvs[0]
+	}
+	return nil
+}

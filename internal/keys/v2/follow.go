@@ -1,0 +1,117 @@
+package v2
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// lookback is how many revisions of the past are read when a machine begins, to have a window at once: ten times the window, because
+// the cluster's own writes have revisions too.
+const lookback = 10 * windowSize
+
+// followPause is how long to wait before following anew what broke. A tenth of a second: short against the 5 s a watch may be asked to wait.
+const followPause = 100 * time.Millisecond
+
+// follow fills the window from the store's changes until ctx ends. A gap, which is what compaction removed before it was read, begins the
+// window anew: older indexes are then answered with error 401.
+func (a *API) follow(ctx context.Context) error {
+	next := int64(0) // the revision to go on with; 0: begin
+	for {
+		if next == 0 {
+			next = a.begin(ctx)
+		}
+		var err error
+		if next > 0 {
+			next, err = a.followFrom(ctx, next)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			a.o.Log.Debug("following the keys broke off; again in a moment", "err", err)
+		}
+		t := time.NewTimer(followPause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+// begin opens the window some way back, and gives the revision to follow from; 0 when the store does not answer.
+func (a *API) begin(ctx context.Context) int64 {
+	ctx, cancel := context.WithTimeout(ctx, a.o.Timeout)
+	defer cancel()
+	resp, err := a.kv.Get(ctx, sideLast, clientv3.WithSerializable())
+	if err != nil {
+		return 0
+	}
+	a.note(resp.Header)
+	from := max(1, resp.Header.Revision-lookback)
+	a.window.begin(uint64(from))
+	return from
+}
+
+// followFrom follows until that breaks, and gives the revision to go on with.
+func (a *API) followFrom(ctx context.Context, next int64) (int64, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for resp := range a.o.Client.Watch(ctx, side, clientv3.WithRange(sideEnd), clientv3.WithRev(next), clientv3.WithPrevKV()) {
+		if err := resp.Err(); err != nil {
+			if resp.CompactRevision >= next || errors.Is(err, rpctypes.ErrCompacted) {
+				next = max(next, resp.CompactRevision) + 1
+				a.window.begin(uint64(next))
+				a.o.Log.Info("changes of keys were compacted before they were read; older indexes cannot be waited for", "index", next)
+				return next, a.reload(ctx)
+			}
+			return next, err
+		}
+		next = a.take(resp.Events, next)
+	}
+	return next, ctx.Err()
+}
+
+// take hands on the events of some revisions and gives the one after them.
+func (a *API) take(events []*clientv3.Event, next int64) int64 {
+	now := time.Now()
+	for len(events) > 0 {
+		rev, n := events[0].Kv.ModRevision, 1
+		for n < len(events) && events[n].Kv.ModRevision == rev {
+			n++
+		}
+		c := make(changes, n)
+		for _, e := range events[:n] {
+			ch := change{old: e.PrevKv}
+			if e.Type == mvccpb.PUT {
+				ch.now = e.Kv
+			}
+			c[string(e.Kv.Key)] = ch
+			a.expect(string(e.Kv.Key), ch.now)
+		}
+		a.window.add(uint64(rev), eventsOf(rev, c, now))
+		events, next = events[n:], rev+1
+	}
+	return next
+}
+
+// expect keeps the queue of what expires up to date with one changed key.
+func (a *API) expect(key string, kv *mvccpb.KeyValue) {
+	key, ok := strings.CutPrefix(key, sideDetail)
+	if !ok {
+		return
+	}
+	if kv == nil {
+		a.queue.set(key, 0)
+		return
+	}
+	// The detail stands for itself here: whether its key still has it is seen when the time comes.
+	a.queue.set(key, detailOf(kv, kv).Expires)
+}
