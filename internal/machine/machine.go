@@ -47,7 +47,15 @@ type Machine struct {
 	// Drained machines keep running but get no units; set by `flota machine drain`, cleared by resume.
 	Drained bool      `json:"drained,omitempty"`
 	Joined  time.Time `json:"joined"`
-	Voter   bool      `json:"voter,omitempty"` // holds a copy of the store and votes
+	Voter   bool      `json:"voter,omitempty"` // holds a copy of the store and votes; not stored: the api takes it from the votes
+	// Learner holds a copy of the store and does not vote; not stored, like Voter.
+	Learner bool `json:"learner,omitempty"`
+	// Witness only ever votes: no unit is placed on it.
+	Witness bool `json:"witness,omitempty"`
+	// Key is the SHA-256 of the public key (PKIX form, hex) that the machine was admitted with; only it may have a certificate for this ID.
+	Key string `json:"key,omitempty"`
+	// Token is the ID of the join token that admitted it; a machine that repeats its request with the same token and key is the same one.
+	Token string `json:"token,omitempty"`
 }
 
 // Presence says that a machine is there. Stored at alive/<id> under the lease of that machine's agent.
@@ -56,6 +64,7 @@ type Presence struct {
 	Name    string            `json:"name"`
 	Addr    string            `json:"addr"`             // IP that other machines reach it by
 	API     string            `json:"api"`              // host:port of its API
+	Peer    string            `json:"peer,omitempty"`   // host:port where its member of the store listens, or would
 	Keys    string            `json:"keys,omitempty"`   // host:port of the applications' keys on it; "" if it serves none
 	Labels  map[string]string `json:"labels,omitempty"` // from the command line of flota up
 	Size    Size              `json:"size"`

@@ -12,6 +12,7 @@ package store
 import (
 	"flota/internal/keys/token"
 	"flota/internal/machine"
+	jointoken "flota/internal/trust/token"
 	"flota/internal/unit"
 )
 
@@ -31,6 +32,11 @@ type Store struct {
 	Places   Table[unit.Place]       // places/<machine>/<unit>   written by the leader only
 	States   Table[unit.State]       // states/<machine>/<unit>   written by that machine's agent; dies with its lease
 	Tokens   Table[token.Token]      // keytokens/<id>            written by api; kept until revoked, or some time after its expiry
+	Names    Table[machine.ID]       // names/<machine's name>    written by api with machines/: no two machines have one name
+	Joins    Table[jointoken.Token]  // tokens/<id>               written by api; kept until revoked, used up or expired
+	Removed  Table[machine.Gone]     // removed/<id>              written by api; kept 30 days
+	Voters   Table[machine.Vote]     // voters/<machine>          written by the steward (room voter) on the leading machine
+	Cluster  Table[machine.Cluster]  // cluster/this              written by api; made by the first machine
 }
 
 // New lays the tables over kv.
@@ -43,8 +49,16 @@ func New(kv KV) *Store {
 		Places:   Table[unit.Place]{kv: kv, prefix: Prefix + "places/"},
 		States:   Table[unit.State]{kv: kv, prefix: Prefix + "states/"},
 		Tokens:   Table[token.Token]{kv: kv, prefix: Prefix + "keytokens/"},
+		Names:    Table[machine.ID]{kv: kv, prefix: Prefix + "names/"},
+		Joins:    Table[jointoken.Token]{kv: kv, prefix: Prefix + "tokens/"},
+		Removed:  Table[machine.Gone]{kv: kv, prefix: Prefix + "removed/"},
+		Voters:   Table[machine.Vote]{kv: kv, prefix: Prefix + "voters/"},
+		Cluster:  Table[machine.Cluster]{kv: kv, prefix: Prefix + "cluster/"},
 	}
 }
+
+// ThisCluster is the one key of the table Cluster.
+const ThisCluster = "this"
 
 // PlaceKey is the key of a place or a state below its table's prefix.
 func PlaceKey(m machine.ID, u unit.Name) string { return string(m) + "/" + string(u) }
