@@ -15,6 +15,7 @@ const (
 	gone               // the machine is not there
 	drained            // it is drained
 	closing            // it is shutting down
+	witness            // it only votes
 	otherID            // MachineID names another
 	noLabel            // it lacks a label
 	noPeer             // a unit of MachineOf is not there
@@ -59,6 +60,8 @@ func (h *host) open() verdict {
 	switch {
 	case !h.there:
 		return verdict{kind: gone}
+	case h.Witness:
+		return verdict{kind: witness}
 	case h.Drained:
 		return verdict{kind: drained}
 	case h.Presence.Leaving:

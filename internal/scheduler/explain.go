@@ -215,6 +215,11 @@ func (p *planner) predicate(i int32, v verdict, one bool, members []int32) strin
 		return be + " gone"
 	case drained:
 		return be + " drained"
+	case witness:
+		if one {
+			return "is a witness, which runs no units"
+		}
+		return "are witnesses, which run no units"
 	case closing:
 		return be + " shutting down"
 	case otherID:

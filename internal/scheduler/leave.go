@@ -222,7 +222,10 @@ func (h *host) goneReason() string {
 
 // leaveReason says why a machine that is there takes no units.
 func (h *host) leaveReason() string {
-	if h.Drained {
+	switch {
+	case h.Witness:
+		return h.name + " is a witness, which runs no units"
+	case h.Drained:
 		return h.name + " is drained"
 	}
 	return h.name + " is shutting down"

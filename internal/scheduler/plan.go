@@ -185,7 +185,7 @@ func (p *planner) indexMachines() {
 			if h.labels = h.Presence.Labels; len(h.Labels) > 0 {
 				h.labels = machine.Labels(*h.Presence, h.Machine.Machine)
 			}
-			h.takes = !h.Drained && !h.Presence.Leaving
+			h.takes = !h.Drained && !h.Witness && !h.Presence.Leaving
 			h.name = cmp.Or(h.name, h.Presence.Name)
 		}
 		h.name = cmp.Or(h.name, h.ID.Short())

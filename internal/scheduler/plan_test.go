@@ -292,3 +292,19 @@ func TestWhatIf(t *testing.T) {
 		t.Fatal("what-if changed the cluster")
 	}
 }
+
+func TestWitnessGetsNoUnits(t *testing.T) {
+	machines := threeMachines()
+	machines[2].Witness = true
+	c := settled(t, cluster(machines, launched("a@1.service"), launched("a@2.service"), launched("a@3.service"), launched("log.service", "Global=yes")))
+	for n, m := range where(c) {
+		if strings.Contains(m, "m3") {
+			t.Errorf("%s is on the witness: %s", n, m)
+		}
+	}
+	if got := on(c, "log.service"); got != "m1 m2" {
+		t.Errorf("the global unit is on %q", got)
+	}
+	c = cluster(machines, launched("b.service", "MachineID=m3"))
+	wantWaits(t, Make(c, noon), "b.service", "it asks for machine m3; m3 is a witness, which runs no units")
+}
