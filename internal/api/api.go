@@ -2,7 +2,9 @@
 // client that speaks to them. Subroom fleet serves fleet's v1 API beside it.
 //
 // The invariant: any machine answers any question; what only another machine knows (logs, statistics) is asked of that machine.
-// The api is the one writer of machines/ and units/. It never decides where a unit runs.
+// The api is the one writer of units/, and with room admit, which it puts on the wire, of machines/. It never decides where a unit runs. What a
+// request may do depends on where it came from (caller.go): the own socket, plain HTTP on loopback, a machine of the cluster, or one
+// that joins or renews its certificate.
 //
 // Start reading at Unit and Machine below, then the table of routes (routes.go), cluster (cluster.go: how answers are read) and modify
 // (write.go: how everything is changed), and Client (client.go, calls.go). It is larger than other rooms, because server and client
@@ -65,8 +67,9 @@ type Status struct {
 	Leader    string         `json:"leader,omitempty"`
 	Store     store.Health   `json:"store"`
 	Machines  []Machine      `json:"machines"`
-	Units     map[string]int `json:"units"`     // how many by state: active, failed, waiting, ...
-	Attention []string       `json:"attention"` // what wants a person's attention, most urgent first
+	Units     map[string]int `json:"units"`            // how many by state: active, failed, waiting, ...
+	Attention []string       `json:"attention"`        // what wants a person's attention, most urgent first
+	Advice    []string       `json:"advice,omitempty"` // what would make the cluster better; nothing is wrong
 	Stale     bool           `json:"stale,omitempty"`
 }
 

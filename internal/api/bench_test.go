@@ -42,7 +42,7 @@ func BenchmarkListUnits(b *testing.B) {
 				put(st.Places.PutOp(key, unit.Place{Machine: idOf(i%3 + 1), Unit: u}, 0))
 				put(st.States.PutOp(key, unit.State{Unit: u.Name, Machine: idOf(i%3 + 1), Load: "loaded", Active: "active", Run: 1}, 0))
 			}
-			h := New(Options{ID: idOf(1), Name: "m1", Store: st, Driver: fake.New(fake.Options{})}).Handler(true)
+			h := New(Options{ID: idOf(1), Name: "m1", Store: st, Driver: fake.New(fake.Options{})}).Handler(Local)
 			for b.Loop() {
 				w := httptest.NewRecorder()
 				h.ServeHTTP(w, httptest.NewRequest("GET", "/v1/units", nil))

@@ -5,8 +5,10 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"flota/internal/driver"
+	"flota/internal/machine"
 )
 
 // StaleHeader marks an answer that was read without a quorum and may be old.
@@ -32,6 +34,13 @@ type PatchMachine struct {
 type Release struct {
 	Version string `json:"version"`
 	Machine string `json:"machine"` // name of the one that answers
+}
+
+// Health is a sign of life: GET /v1/health.
+type Health struct {
+	ID   machine.ID `json:"id"`
+	Name string     `json:"name"`
+	Time time.Time  `json:"time"` // by its clock
 }
 
 // unitPath is the path of a unit.
@@ -137,17 +146,6 @@ func (c *Client) Resume(ctx context.Context, machine string) (Machine, error) {
 	var m Machine
 	_, _, err := c.call(ctx, answerPatience, http.MethodPost, machinePath(machine, "/resume"), struct{}{}, &m)
 	return m, err
-}
-
-// RemoveMachine forgets a machine that is gone, or drained and empty. force forgets one that is there with units on it, but
-// never a voter that is there.
-func (c *Client) RemoveMachine(ctx context.Context, machine string, force bool) error {
-	path := machinePath(machine, "")
-	if force {
-		path += "?force=true"
-	}
-	_, _, err := c.call(ctx, answerPatience, http.MethodDelete, path, nil, nil)
-	return err
 }
 
 // WhyUnit says why a unit is where and how it is.

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -20,6 +21,8 @@ import (
 const (
 	// dialPatience is for a connection. A machine on the same network takes it within milliseconds; a dead one never answers.
 	dialPatience = 700 * time.Millisecond
+	// handshakePatience is for TLS, on top of it.
+	handshakePatience = 3 * time.Second
 	// probePatience is for a sign of life of one of several endpoints, so that a machine that hangs costs less than 1 s.
 	probePatience = 700 * time.Millisecond
 	// slowPatience is for a sign of life when no endpoint gave one in probePatience: all may be busy.
@@ -33,8 +36,11 @@ const maxAnswer = 512 << 20
 
 // ClientOptions are a client's settings. The zero value is fine.
 type ClientOptions struct {
-	// Dial makes the connection; network is "unix" or "tcp". nil dials directly.
+	// Dial makes the connection; network is "unix" or "tcp". nil dials directly. For an endpoint "https://…" without TLS it makes the
+	// handshake too, as trust.Identity.Dial does, and the connection is used as it is.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// TLS is for endpoints "https://host:port".
+	TLS *tls.Config
 	// Agent is sent as User-Agent; "" is "flota".
 	Agent string
 }
@@ -43,6 +49,7 @@ type ClientOptions struct {
 // Every error has the kind and the hint that the server gave it; fault.Unavailable if no machine answers.
 type Client struct {
 	agent     string
+	root      bool   // the request that is passed on came from root
 	forwarded string // the machine that passes a request on with this client; "" for none
 	ends      []*endpoint
 
@@ -57,7 +64,7 @@ type endpoint struct {
 	http *http.Client
 }
 
-// NewClient makes a client of endpoints of the forms "unix:///path/flota.sock" and "http://host:port". They are tried in
+// NewClient makes a client of endpoints of the forms "unix:///path/flota.sock", "http://host:port" and "https://host:port". They are tried in
 // order until one answers, and the client stays with that one until it fails. fault.Invalid for another form. Nothing is
 // dialled yet.
 func NewClient(endpoints []string, o ClientOptions) (*Client, error) {
@@ -73,7 +80,7 @@ func NewClient(endpoints []string, o ClientOptions) (*Client, error) {
 		dial = (&net.Dialer{}).DialContext
 	}
 	for _, s := range endpoints {
-		e, err := newEndpoint(s, dial)
+		e, err := newEndpoint(s, dial, o)
 		if err != nil {
 			return nil, err
 		}
@@ -83,7 +90,7 @@ func NewClient(endpoints []string, o ClientOptions) (*Client, error) {
 }
 
 // newEndpoint reads one endpoint.
-func newEndpoint(s string, dial func(context.Context, string, string) (net.Conn, error)) (*endpoint, error) {
+func newEndpoint(s string, dial func(context.Context, string, string) (net.Conn, error), o ClientOptions) (*endpoint, error) {
 	u, err := url.Parse(s)
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "endpoint %q", s)
@@ -93,12 +100,18 @@ func newEndpoint(s string, dial func(context.Context, string, string) (net.Conn,
 	switch {
 	case u.Scheme == "unix" && u.Host == "" && u.Path != "":
 		network, addr, e.base = "unix", u.Path, "http://flota"
-	case u.Scheme == "http" && u.Host != "" && strings.Trim(u.Path, "/") == "":
+	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && strings.Trim(u.Path, "/") == "":
 		if u.Port() == "" {
 			return nil, fault.New(fault.Invalid, "endpoint %q has no port", s)
 		}
+		if u.Scheme == "https" && o.TLS != nil {
+			e.base = "https://" + u.Host
+		} else if u.Scheme == "https" && o.Dial == nil {
+			return nil, fault.WithHint(fault.New(fault.Invalid, "endpoint %q: machines talk TLS to each other only", s),
+				"ask a machine by its own socket flota.sock")
+		}
 	default:
-		return nil, fault.New(fault.Invalid, "endpoint %q: want unix:///path/to/flota.sock or http://host:port", s)
+		return nil, fault.New(fault.Invalid, "endpoint %q: want unix:///path/to/flota.sock, http://host:port or https://host:port", s)
 	}
 	e.http = &http.Client{
 		Transport: &http.Transport{
@@ -107,6 +120,8 @@ func newEndpoint(s string, dial func(context.Context, string, string) (net.Conn,
 				defer cancel()
 				return dial(ctx, network, addr)
 			},
+			TLSClientConfig:        o.TLS,
+			TLSHandshakeTimeout:    handshakePatience,
 			MaxIdleConnsPerHost:    4,
 			IdleConnTimeout:        30 * time.Second,
 			DisableCompression:     true,
@@ -236,6 +251,9 @@ func (c *Client) try(ctx context.Context, e *endpoint, method, path string, raw 
 	req.Header.Set("User-Agent", c.agent)
 	if c.forwarded != "" {
 		req.Header.Set(forwardedHeader, c.forwarded)
+		if c.root {
+			req.Header.Set(rootHeader, "true")
+		}
 	}
 	if method != http.MethodGet && method != http.MethodDelete {
 		req.Header.Set("Content-Type", "application/json")

@@ -31,6 +31,7 @@ const (
 type cluster struct {
 	machines map[machine.ID]machine.Machine
 	alive    map[machine.ID]machine.Presence
+	votes    map[machine.ID]machine.Vote
 	units    map[unit.Name]unit.Unit
 	places   map[unit.Name][]unit.Place // by machine; those that are not leaving first
 	states   map[unit.Name][]unit.State // by machine
@@ -41,7 +42,7 @@ type cluster struct {
 }
 
 func newCluster() *cluster {
-	return &cluster{machines: map[machine.ID]machine.Machine{}, alive: map[machine.ID]machine.Presence{},
+	return &cluster{machines: map[machine.ID]machine.Machine{}, alive: map[machine.ID]machine.Presence{}, votes: map[machine.ID]machine.Vote{},
 		units: map[unit.Name]unit.Unit{}, places: map[unit.Name][]unit.Place{}, states: map[unit.Name][]unit.State{},
 		prepared: map[unit.Name]scheduler.Unit{}}
 }
@@ -99,6 +100,7 @@ func (s *Server) whole(ctx context.Context) (*cluster, error) {
 	}
 	c.stale = stale
 	c.sort()
+	s.roles(ctx, c)
 	return c, nil
 }
 
@@ -113,6 +115,10 @@ func (c *cluster) take(st *store.Store, it store.Item) {
 	} else if _, ok := st.Alive.Match(it.Key); ok {
 		if e, err := st.Alive.Decode(it); err == nil {
 			c.alive[e.Value.ID] = e.Value
+		}
+	} else if _, ok := st.Voters.Match(it.Key); ok {
+		if e, err := st.Voters.Decode(it); err == nil {
+			c.votes[e.Value.Machine] = e.Value
 		}
 	} else if _, ok := st.Units.Match(it.Key); ok {
 		if e, err := st.Units.Decode(it); err == nil {
@@ -223,8 +229,8 @@ func (s *Server) readOne(ctx context.Context, r store.Read, name unit.Name, c *c
 // readMachines reads the machines, their presences and the leader.
 func (s *Server) readMachines(ctx context.Context, r store.Read, c *cluster) error {
 	g, ctx := errgroup.WithContext(ctx)
-	var got [2][]store.Item
-	for i, prefix := range []string{s.Store.Machines.Prefix(), s.Store.Alive.Prefix()} {
+	var got [3][]store.Item
+	for i, prefix := range []string{s.Store.Machines.Prefix(), s.Store.Alive.Prefix(), s.Store.Voters.Prefix()} {
 		g.Go(func() (err error) {
 			got[i], _, err = s.Store.KV.List(ctx, prefix, r)
 			return err

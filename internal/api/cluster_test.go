@@ -10,7 +10,6 @@ import (
 	"flota/internal/fault"
 	"flota/internal/machine"
 	"flota/internal/scheduler"
-	"flota/internal/store"
 	"flota/internal/store/mem"
 	"flota/internal/unit"
 )
@@ -45,61 +44,17 @@ func TestMachines(t *testing.T) {
 			t.Errorf("%s: %v", ref, err)
 		}
 	}
-	err = r.boxes[0].srv.Register(ctx, machine.Machine{ID: idOf(9), Name: "m4"})
-	if !fault.Is(err, fault.Exists) {
-		t.Errorf("a name that is taken: %v", err)
+	if m, err := c.Machine(ctx, "m1"); err != nil || !m.Voter {
+		t.Errorf("a voter: %+v, %v", m, err)
 	}
-	twin := machine.Machine{ID: all[0].ID, Name: "twin"} // of one that is there
-	if err := r.boxes[0].srv.Register(ctx, twin); !fault.Is(err, fault.Unavailable) {
-		t.Errorf("an id that is taken: %v", err)
-	}
-	twin.Name = all[0].Name
-	if err := r.boxes[0].srv.Register(ctx, twin); err != nil {
-		t.Errorf("a machine that starts again: %v", err)
-	}
-	if m, err := c.Machine(ctx, "m1"); err != nil || m.ID != twin.ID || !m.Voter {
-		t.Errorf("after a twin registered: %+v, %v", m, err)
+	if m, err := c.Machine(ctx, "m4"); err != nil || m.Voter {
+		t.Errorf("no voter: %+v, %v", m, err)
 	}
 	other := machine.ID("4" + strings.Repeat("1", 31))
-	if err := r.boxes[0].srv.Register(ctx, machine.Machine{ID: other, Name: "other"}); err != nil {
-		t.Fatal(err)
-	}
+	r.record(ctx, other, "other", false)
 	if _, err := c.Machine(ctx, "4"); !fault.Is(err, fault.Invalid) {
 		t.Errorf("two machines: %v", err)
 	}
-}
-
-func TestRemoveMachine(t *testing.T) {
-	r := newRig(t, 4)
-	c := r.client(1)
-	ctx := t.Context()
-	remove := func(name string, force bool, want fault.Kind) {
-		t.Helper()
-		err := c.RemoveMachine(ctx, name, force)
-		if want == "" && err != nil || want != "" && (!fault.Is(err, want) || fault.Hint(err) == "") {
-			t.Errorf("remove %s, force %v: %v, want %q", name, force, err, want)
-		}
-	}
-	remove("m2", true, fault.Conflict) // is there and votes
-	remove("m4", false, fault.Conflict)
-	if _, err := c.Drain(ctx, "m4"); err != nil {
-		t.Fatal(err)
-	}
-	place := unit.Place{Machine: idOf(4), Unit: unit.Unit{Name: "a.service"}}
-	if err := r.st.Places.Put(ctx, store.PlaceKey(idOf(4), "a.service"), place, 0); err != nil {
-		t.Fatal(err)
-	}
-	remove("m4", false, fault.Conflict) // not empty
-	if _, err := r.st.Alive.Delete(ctx, string(idOf(4))); err != nil {
-		t.Fatal(err)
-	}
-	remove("m4", false, "")
-	remove("m4", false, fault.NotFound)
-	if _, err := r.st.Alive.Delete(ctx, string(idOf(3))); err != nil {
-		t.Fatal(err)
-	}
-	remove("m3", false, fault.Conflict) // gone, and still a voter
-	remove("m3", true, "")
 }
 
 func TestNoQuorum(t *testing.T) {

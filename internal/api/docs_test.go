@@ -74,7 +74,7 @@ func TestDocumentOfMetrics(t *testing.T) {
 	r.hands()
 	launch(t, r.client(1), "a.service", hello)
 	active(t, r.client(1), "a.service", 1)
-	srv := httptest.NewServer(r.boxes[0].srv.Handler(true))
+	srv := httptest.NewServer(r.boxes[0].srv.Handler(Local))
 	defer srv.Close()
 	resp, err := http.Get(srv.URL + "/metrics")
 	if err != nil {

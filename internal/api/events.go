@@ -75,8 +75,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	out := newWriter(w)
-	if s.View != nil {
-		return s.finish(w, r, out, s.tellEvents(r.Context(), out, lines, follow))
+	if v := s.view(); v != nil {
+		return s.finish(w, r, out, s.tellEvents(r.Context(), out, v, lines, follow))
 	}
 	if forwarded(r) {
 		return fault.New(fault.Unavailable, "%s is no voter and keeps no events", s.Name)
@@ -109,6 +109,7 @@ func (s *Server) machinesOnly(ctx context.Context) (*cluster, error) {
 	}
 	c.stale = stale
 	c.sort()
+	s.roles(ctx, c)
 	return c, nil
 }
 
@@ -147,11 +148,11 @@ func pass[T any](ctx context.Context, out *writer, items <-chan T, stop <-chan e
 	}
 }
 
-// tellEvents writes this machine's events.
-func (s *Server) tellEvents(ctx context.Context, out *writer, lines int, follow bool) error {
+// tellEvents writes the events that v, this machine's view, has.
+func (s *Server) tellEvents(ctx context.Context, out *writer, v *view.View, lines int, follow bool) error {
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
-	all, more := s.View.Events(0)
+	all, more := v.Events(0)
 	after := uint64(0)
 	if len(all) > 0 {
 		after = all[len(all)-1].ID
@@ -161,7 +162,7 @@ func (s *Server) tellEvents(ctx context.Context, out *writer, lines int, follow 
 	}
 	for {
 		for _, e := range all {
-			ev := s.named(e)
+			ev := named(v, e)
 			if err := out.put(eventEvent, ev.Seq, ev); err != nil {
 				return err
 			}
@@ -176,9 +177,12 @@ func (s *Server) tellEvents(ctx context.Context, out *writer, lines int, follow 
 		}
 		select {
 		case <-more:
-			all, more = s.View.Events(after)
+			all, more = v.Events(after)
 		case <-beat.C:
 			all = nil
+			if s.view() != v {
+				return fault.New(fault.Unavailable, "%s is no voter any more; ask again", s.Name)
+			}
 			if err := out.beat(); err != nil {
 				return err
 			}
@@ -189,10 +193,10 @@ func (s *Server) tellEvents(ctx context.Context, out *writer, lines int, follow 
 }
 
 // named is an event as it is sent, with the machine's name as the view knows it.
-func (s *Server) named(e view.Event) Event {
+func named(v *view.View, e view.Event) Event {
 	out := Event{Seq: int64(e.ID), Time: e.Time, Kind: string(e.Kind), Unit: e.Unit, Text: e.Text}
 	if e.Machine != "" {
-		s.View.Look(func(c *view.Cluster) { out.Machine = c.Name(e.Machine) })
+		v.Look(func(c *view.Cluster) { out.Machine = c.Name(e.Machine) })
 	}
 	return out
 }

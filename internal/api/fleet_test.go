@@ -110,7 +110,7 @@ func TestMachinesPatchAddModify(t *testing.T) {
 	if all, err := r.client(1).Machines(t.Context()); err != nil || len(all) != 2 {
 		t.Errorf("a machine that is not there is listed: %+v, %v", all, err)
 	}
-	if err := r.boxes[0].srv.Register(t.Context(), machine.Machine{ID: id, Name: "late"}); err != nil {
+	if _, err := r.st.Machines.Update(t.Context(), string(id), func(m *machine.Machine) error { m.Name = "late"; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if m, err := r.client(1).Machine(t.Context(), "late"); err != nil || m.All["foo"] != "bar" {

@@ -15,8 +15,11 @@ import (
 	"flota/internal/fault"
 )
 
+// maxDoorBody is the largest body of a machine that is not known yet: a request for a certificate is 1 KB, labels some more.
+const maxDoorBody = 64 << 10
+
 // guard refuses requests that are not for us, and reads the body of the others so that no handler waits for a slow client.
-func (s *Server) guard(local bool, h http.Handler) http.Handler {
+func (s *Server) guard(k Kind, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fail := s.problem
 		if fleet.Serves(r.URL.Path) {
@@ -26,11 +29,14 @@ func (s *Server) guard(local bool, h http.Handler) http.Handler {
 			fail(w, r, fault.New(fault.Invalid, "path %q has empty parts or dots in it", clip(p)))
 			return
 		}
-		if !local {
+		if k == Plain {
 			if err := s.fromBrowser(r); err != nil {
 				fail(w, r, err)
 				return
 			}
+		}
+		if k == Joiners || k == Renewers { // nobody yet, who gets no memory for nothing
+			r.Body = http.MaxBytesReader(w, r.Body, maxDoorBody)
 		}
 		if err := readBody(w, r); err != nil {
 			fail(w, r, err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"flota/internal/fault"
+	"flota/internal/trust"
 )
 
 // Limits of a listener.
@@ -20,16 +21,18 @@ const (
 	shutdownTimeout = 2 * time.Second  // for requests under way when ctx ends
 )
 
-// Serve answers on l until ctx ends, and then closes it. local: see Handler. Requests under way get 2 s to end; streams end at once.
-func (s *Server) Serve(ctx context.Context, l net.Listener, local bool) error {
+// Serve answers callers of kind k on l until ctx ends, and then closes it. For the kinds that a certificate proves, l gives connections of a
+// trust.Listener. Requests under way get 2 s to end; streams end at once.
+func (s *Server) Serve(ctx context.Context, l net.Listener, k Kind) error {
 	base, cancel := context.WithCancel(ctx)
 	defer cancel()
 	srv := &http.Server{
-		Handler:           s.Handler(local),
+		Handler:           s.Handler(k),
 		ReadHeaderTimeout: headerPatience,
 		IdleTimeout:       idlePatience,
 		MaxHeaderBytes:    maxHeader,
 		BaseContext:       func(net.Listener) context.Context { return base },
+		ConnContext:       trust.ConnContext,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
 	done := make(chan struct{})
@@ -74,6 +77,9 @@ type limitedConn struct {
 	free   chan struct{}
 	closed atomicOnce
 }
+
+// NetConn gives the connection below, which knows who is at its other end.
+func (c *limitedConn) NetConn() net.Conn { return c.Conn }
 
 // Close implements net.Conn.
 func (c *limitedConn) Close() error {

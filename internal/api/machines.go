@@ -16,7 +16,7 @@ const (
 	statusReady      = "ready"
 	statusGone       = "gone"       // no sign of life
 	statusDrained    = "drained"    // there, and gets no units
-	statusLeaving    = "leaving"    // it shuts down cleanly
+	statusLeaving    = "leaving"    // it shuts down cleanly, or is being removed
 	statusRestarting = "restarting" // its agent announced a restart
 )
 
@@ -26,7 +26,7 @@ func (c *cluster) status(m machine.Machine) string {
 	switch {
 	case !there:
 		return statusGone
-	case p.Leaving:
+	case p.Leaving || m.Leaving:
 		return statusLeaving
 	case p.Restarting:
 		return statusRestarting
@@ -38,6 +38,8 @@ func (c *cluster) status(m machine.Machine) string {
 
 // machineOf is the machine as it is sent. units are the places on it.
 func (c *cluster) machineOf(m machine.Machine, units int) Machine {
+	v := c.votes[m.ID].Role
+	m.Voter, m.Learner = v == machine.Voter, v == machine.Learner
 	out := Machine{Machine: m, Status: c.status(m), Leader: c.leader == m.ID, Units: units}
 	p, there := c.alive[m.ID]
 	if there {
@@ -177,90 +179,13 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request) error {
 // drained sets whether a machine is drained.
 func drained(yes bool) func(*machine.Machine) act {
 	return func(m *machine.Machine) act {
-		if m.Drained == yes {
+		if m.Drained == yes && (yes || !m.Leaving) {
 			return keep
 		}
 		m.Drained = yes
+		m.Leaving = m.Leaving && yes // who takes a drain back takes a removal back too
 		return put
 	}
-}
-
-// removeMachine answers DELETE /v1/machines/{name}.
-func (s *Server) removeMachine(w http.ResponseWriter, r *http.Request) error {
-	c, m, err := s.pathMachine(r)
-	if err != nil {
-		return err
-	}
-	if err := c.mayRemove(m, r.URL.Query().Get("force") == "true"); err != nil {
-		return err
-	}
-	_, _, err = modify(r.Context(), s, s.Store.Machines, string(m.ID), func(old machine.Machine, exists bool) (machine.Machine, act, error) {
-		if !exists {
-			return old, keep, nil
-		}
-		return old, remove, nil
-	})
-	if err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
-}
-
-// mayRemove refuses to forget a machine that is still needed: fault.Conflict.
-func (c *cluster) mayRemove(m machine.Machine, force bool) error {
-	_, there := c.alive[m.ID]
-	n := c.counts()[m.ID]
-	switch {
-	case there && m.Voter:
-		return fault.WithHint(fault.New(fault.Conflict, "machine %s is there and holds a copy of the store", m.Name),
-			"shut it down first")
-	case m.Voter && !force:
-		return fault.WithHint(fault.New(fault.Conflict, "machine %s is gone, but still counts as a voter of the store", m.Name),
-			"--force removes it if it never comes back")
-	case there && !force && (!m.Drained || n > 0):
-		return fault.WithHint(fault.New(fault.Conflict, "machine %s is there, %s, with %d %s on it", m.Name, c.status(m), n, plural(n, "unit", "units")),
-			"flota machine drain %s, and wait until it is empty", m.Name)
-	}
-	return nil
-}
-
-// Register stores the record of a machine that starts or joins: its name, that it votes, and when it joined first. Labels and
-// drain that were set stay. fault.Exists if another machine has the name, fault.Unavailable for as long as another one is there with the ID.
-func (s *Server) Register(ctx context.Context, m machine.Machine) error {
-	if err := machine.CheckName(m.Name); err != nil {
-		return err
-	}
-	all, _, err := s.Store.Machines.List(ctx, "", storeRead{})
-	if err != nil {
-		return err
-	}
-	for _, e := range all {
-		if e.Value.Name == m.Name && e.Value.ID != m.ID {
-			return fault.WithHint(fault.New(fault.Exists, "another machine is named %q already (id %s)", m.Name, e.Value.ID.Short()),
-				"choose another --name, or flota machine remove %s if it is gone for good", m.Name)
-		}
-	}
-	there, ok, err := s.Store.Alive.Get(ctx, string(m.ID), storeRead{})
-	if err != nil {
-		return err
-	}
-	if p := there.Value; ok && p.Name != m.Name && !p.Restarting {
-		return fault.New(fault.Unavailable, "machine %s at %s runs with this machine id (%s)", p.Name, p.Addr, m.ID.Short())
-	}
-	_, _, err = modify(ctx, s, s.Store.Machines, string(m.ID), func(old machine.Machine, exists bool) (machine.Machine, act, error) {
-		was := old
-		old.ID, old.Name = m.ID, m.Name
-		old.Voter = old.Voter || m.Voter // a machine with a copied ID must not take the vote of the one that has it
-		if old.Joined.IsZero() {
-			old.Joined = time.Now().UTC()
-		}
-		if exists && was.Name == old.Name && was.Voter == old.Voter && was.Joined.Equal(old.Joined) {
-			return old, keep, nil
-		}
-		return old, put, nil
-	})
-	return err
 }
 
 // label sets labels of the machine with the ID, which need not have joined yet.

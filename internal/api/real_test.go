@@ -51,7 +51,7 @@ func TestRealFleetctl(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- r.boxes[1].srv.Serve(ctx, l, true) }()
+	go func() { done <- r.boxes[1].srv.Serve(ctx, l, Local) }()
 	defer func() { cancel(); <-done }()
 	file := func(name, text string) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {

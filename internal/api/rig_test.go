@@ -28,6 +28,7 @@ import (
 // rig is a cluster in one process: a store in memory, fake drivers, real API servers, and hands that are just good enough.
 type rig struct {
 	t     *testing.T
+	kind  Kind // of the machines' listeners; Machines, as between machines, without TLS
 	st    *store.Store
 	boxes []*box
 }
@@ -72,7 +73,7 @@ func newRig(t *testing.T, n int) *rig {
 	t.Helper()
 	m := mem.New()
 	t.Cleanup(func() { _ = m.Close() })
-	r := &rig{t: t, st: store.New(m)}
+	r := &rig{t: t, kind: Machines, st: store.New(m)}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	t.Cleanup(func() { cancel(); wg.Wait() })
@@ -107,13 +108,11 @@ func (r *rig) newBox(ctx context.Context, wg *sync.WaitGroup, m *mem.Mem, n int)
 	voter := n <= 3
 	if voter {
 		b.view = view.New(view.Options{Store: b.st, Log: log})
-		o.View = b.view
+		o.View = func() *view.View { return b.view }
 		wg.Go(func() { _ = b.view.Run(ctx) })
 	}
 	b.srv = New(o)
-	if err := b.srv.Register(ctx, machine.Machine{ID: b.id, Name: b.name, Voter: voter}); err != nil {
-		r.t.Fatal(err)
-	}
+	r.record(ctx, b.id, b.name, voter)
 	p := machine.Presence{ID: b.id, Name: b.name, Addr: "127.0.0.1", API: b.addr, Started: time.Now(), Version: "test",
 		Labels: map[string]string{"n": fmt.Sprint(n)}}
 	if err := r.st.Alive.Put(ctx, string(b.id), p, 0); err != nil {
@@ -121,8 +120,23 @@ func (r *rig) newBox(ctx context.Context, wg *sync.WaitGroup, m *mem.Mem, n int)
 	}
 	serve, kill := context.WithCancel(ctx)
 	b.kill = kill
-	wg.Go(func() { _ = b.srv.Serve(serve, l, false) })
+	wg.Go(func() { _ = b.srv.Serve(serve, l, r.kind) })
 	return b
+}
+
+// record makes a member's records, as room admit and the steward do.
+func (r *rig) record(ctx context.Context, id machine.ID, name string, voter bool) {
+	r.t.Helper()
+	txn := store.Txn{Then: []store.Op{
+		r.st.Machines.PutOp(string(id), machine.Machine{ID: id, Name: name, Joined: time.Now().UTC(), Key: "k-" + name}, 0),
+		r.st.Names.PutOp(name, id, 0),
+	}}
+	if voter {
+		txn.Then = append(txn.Then, r.st.Voters.PutOp(string(id), machine.Vote{Machine: id, Role: machine.Voter}, 0))
+	}
+	if _, _, err := r.st.KV.Commit(ctx, txn); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // hands makes the cluster work: a leader that carries plans out, agents that do what their places say.
@@ -233,7 +247,7 @@ func (r *rig) client(n int) *Client {
 
 // do makes a request of machine 1 as its local socket would, and gives the answer.
 func (r *rig) do(method, path, body string, header ...string) *httptest.ResponseRecorder {
-	return ask(r.boxes[0].srv.Handler(true), method, path, body, header...)
+	return ask(r.boxes[0].srv.Handler(Local), method, path, body, header...)
 }
 
 // ask makes a request of h. header is a list of names and values.

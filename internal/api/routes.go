@@ -18,20 +18,20 @@ var openAPI []byte
 type route struct {
 	method, path string
 	handler      http.Handler
-	local        bool // only on the machine's own socket
+	may          kinds // who may ask
 }
 
 // table is the whole of /v1.
 func (s *Server) table() []route {
 	at := func(method, path string, f func(http.ResponseWriter, *http.Request) error) route {
-		return route{method: method, path: path, handler: s.plain(f)}
+		return route{method: method, path: path, handler: s.plain(f), may: anybody}
 	}
-	local := func(method, path string, f func(http.ResponseWriter, *http.Request) error) route {
+	only := func(may kinds, method, path string, f func(http.ResponseWriter, *http.Request) error) route {
 		r := at(method, path, f)
-		r.local = true
+		r.may = may
 		return r
 	}
-	return []route{
+	return slices.Concat(s.trustTable(only), []route{
 		at("GET", "/v1/status", s.getStatus),
 		at("GET", "/v1/version", s.version),
 		at("GET", "/v1/health", s.health),
@@ -48,7 +48,7 @@ func (s *Server) table() []route {
 		at("GET", "/v1/machines", s.listMachines),
 		at("GET", "/v1/machines/{name}", s.getMachine),
 		at("PATCH", "/v1/machines/{name}", s.patchMachine),
-		at("DELETE", "/v1/machines/{name}", s.removeMachine),
+		at("POST", "/v1/machines/{name}/remove", s.removeMachine),
 		at("POST", "/v1/machines/{name}/drain", s.drain),
 		at("POST", "/v1/machines/{name}/resume", s.resume),
 		at("GET", "/v1/machines/{name}/why", s.whyMachine),
@@ -56,13 +56,31 @@ func (s *Server) table() []route {
 		at("POST", "/v1/rebalance", s.rebalance),
 		at("GET", "/v1/events", s.events),
 		at("GET", "/v1/watch", s.watch),
-		at("GET", "/v1/store", s.serveStore),
-		at("GET", "/v1/keyfront", s.serveKeys),
+		only(members, "GET", "/v1/store", s.serveStore),
+		only(members, "GET", "/v1/keyfront", s.serveKeys),
 		// Only root may open keys: the TCP listener does not know who asks, and a token made there would make tokens worthless.
-		local("GET", "/v1/keytokens", s.listKeyTokens),
-		local("POST", "/v1/keytokens", s.makeKeyToken),
-		local("DELETE", "/v1/keytokens/{id}", s.revokeKeyToken),
-		local("POST", "/v1/halt", s.halt),
+		only(rootOnly, "GET", "/v1/keytokens", s.listKeyTokens),
+		only(rootOnly, "POST", "/v1/keytokens", s.makeKeyToken),
+		only(rootOnly, "DELETE", "/v1/keytokens/{id}", s.revokeKeyToken),
+		only(rootOnly, "POST", "/v1/halt", s.halt),
+	})
+}
+
+// trustTable is the part of /v1 by which machines come in and go, and the cluster is kept.
+func (s *Server) trustTable(only func(kinds, string, string, func(http.ResponseWriter, *http.Request) error) route) []route {
+	return []route{
+		only(of(Local, Machines, Joiners), "POST", "/v1/join", s.join),
+		only(of(Local, Machines, Renewers), "POST", "/v1/trust/renew", s.renew),
+		only(of(Machines), "GET", "/v1/trust/authority", s.authority),
+		only(rootOnly, "GET", "/v1/trust", s.getTrust),
+		only(rootOnly, "POST", "/v1/trust/rotate", s.rotate),
+		only(rootOnly, "GET", "/v1/tokens", s.listTokens),
+		only(rootOnly, "POST", "/v1/tokens", s.makeToken),
+		only(rootOnly, "DELETE", "/v1/tokens/{id}", s.revokeToken),
+		only(members, "GET", "/v1/cluster", s.getCluster),
+		only(rootOnly, "POST", "/v1/leave", s.leave),
+		only(rootOnly, "POST", "/v1/recover", s.recover),
+		only(rootOnly, "GET", "/v1/backup", s.backup),
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"flota/internal/admit"
 	"flota/internal/api/fleet"
 	"flota/internal/driver"
 	"flota/internal/fault"
@@ -30,18 +31,32 @@ type Options struct {
 	Name    string // the machine's name
 	Version string // of the program
 	Store   *store.Store
-	// View is this voter's picture of the cluster. nil on a machine that is no voter: events are then asked of a voter, and since
-	// when a machine is gone is not told.
-	View   *view.View
+	// View gives this voter's picture of the cluster; nil, or a nil answer, on a machine that is no voter now: events are then asked of a
+	// voter, and since when a machine is gone is not told.
+	View   func() *view.View
 	Driver driver.Driver
-	// Dial makes every connection to another machine's API; addr is host:port. nil dials TCP directly.
+	// Desk lets machines in and out; nil (tests): nobody comes or goes.
+	Desk *admit.Desk
+	// Dial makes every connection to another machine's API, verified on both sides; addr is host:port. nil dials plain TCP (tests).
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// Halt shuts this machine down cleanly; it returns when its units have been taken elsewhere or that failed. nil: it cannot.
 	Halt func(ctx context.Context) error
-	// StoreConn connects to this voter's store. nil on a machine that is no voter.
+	// StoreConn connects to this voter's store; nil, or fault.Unavailable, on a machine that is no voter now.
 	StoreConn func(ctx context.Context) (net.Conn, error)
-	// KeysConn connects to the applications' keys at this voter. nil on a machine that is no voter.
+	// KeysConn connects to the applications' keys at this voter; nil, or fault.Unavailable, on a machine that is no voter now.
 	KeysConn func(ctx context.Context) (net.Conn, error)
+	// Leave takes this machine out of the cluster; when it has returned, nothing needs the machine any more. nil: Desk.Leave.
+	Leave func(ctx context.Context, o admit.RemoveOptions) error
+	// Recover makes a cluster of one voter out of this machine's copy of the store, telling each step. nil: it cannot.
+	Recover func(ctx context.Context, q Recover, tell func(string)) error
+	// Backup writes a consistent copy of the store. nil: it cannot.
+	Backup func(ctx context.Context, w io.Writer) error
+	// Certificate gives when this machine's certificate was made and until when it is valid; nil: it has none (tests).
+	Certificate func() (made, ends time.Time)
+	// ReplaceAfter is how long a voter may be away before it is replaced, for the status; 0: 60 s.
+	ReplaceAfter time.Duration
+	// External: the store is one that the user runs; no machine is a voter.
+	External bool
 	// Warnings gives what other rooms of this machine want a person's attention for; nil: nothing. Shown in the status.
 	Warnings func() []string
 	// Rebalance carries a rebalancing out, as the leader: fault.Conflict if this machine does not lead. nil: it never does.
@@ -56,6 +71,7 @@ type Server struct {
 	metrics *metrics
 	routes  []route
 	fleet   http.Handler
+	clocks  clocks
 	lost    atomic.Int64 // when a read last found no quorum, as Unix milliseconds
 }
 
@@ -71,6 +87,9 @@ func New(o Options) *Server {
 	}
 	if o.Metrics == nil {
 		o.Metrics = prometheus.NewRegistry()
+	}
+	if o.ReplaceAfter == 0 {
+		o.ReplaceAfter = defaultReplace
 	}
 	s := &Server{Options: o}
 	s.routes = s.table()
@@ -91,16 +110,20 @@ const (
 	answerDeadline = 60 * time.Second // for answering a request that is no stream
 )
 
-// Handler serves the API. local is for the socket that only root can open: it may halt the machine, and needs no guard
-// against browsers.
-func (s *Server) Handler(local bool) http.Handler {
+// Handler serves the API to callers of one kind.
+func (s *Server) Handler(k Kind) http.Handler {
+	if k == Joiners || k == Renewers {
+		return s.door(k)
+	}
 	mux := http.NewServeMux()
 	for _, r := range s.routes {
-		if r.local && !local {
-			mux.Handle(r.method+" "+r.path, s.wrap(r.path, s.plain(notHere)))
-			continue
-		}
-		mux.Handle(r.method+" "+r.path, s.wrap(r.path, r.handler))
+		mux.Handle(r.method+" "+r.path, s.wrap(r.path, s.plain(func(w http.ResponseWriter, q *http.Request) error {
+			if err := mayAsk(r.may, q); err != nil {
+				return err
+			}
+			r.handler.ServeHTTP(w, q)
+			return nil
+		})))
 	}
 	for _, path := range s.paths() {
 		mux.Handle(path, s.wrap(path, s.plain(s.badMethod(path))))
@@ -112,12 +135,19 @@ func (s *Server) Handler(local bool) http.Handler {
 		mux.Handle(prefix+"/", h)
 	}
 	mux.Handle("/", s.wrap("", s.plain(noRoute)))
-	return s.safe(s.guard(local, mux))
+	return s.safe(identified(k, s.guard(k, mux)))
 }
 
-// notHere answers what only the local socket may ask.
-func notHere(http.ResponseWriter, *http.Request) error {
-	return fault.WithHint(fault.New(fault.Denied, "only the machine itself may ask for this"), "use its socket flota.sock, as root")
+// door serves the one route that machines without a valid certificate have.
+func (s *Server) door(k Kind) http.Handler {
+	mux := http.NewServeMux()
+	for _, r := range s.routes {
+		if r.may.has(k) {
+			mux.Handle(r.method+" "+r.path, s.wrap(r.path, r.handler))
+		}
+	}
+	mux.Handle("/", s.wrap("", s.plain(noRoute)))
+	return s.safe(identified(k, s.guard(k, mux)))
 }
 
 // noRoute answers paths that are not there.

@@ -36,13 +36,18 @@ const (
 
 // stream reads the items of an event stream until it ends; see Client.Logs for when that is.
 func stream[T any](ctx context.Context, c *Client, path string, f func(kind string, item T) error) error {
+	return streamOf(ctx, c, http.MethodGet, path, nil, f)
+}
+
+// streamOf does it for any method.
+func streamOf[T any](ctx context.Context, c *Client, method, path string, body any, f func(kind string, item T) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	dead := time.AfterFunc(silence, func() {
 		cancel(fault.New(fault.Unavailable, "the machine that answered has been silent for %s", silence))
 	})
 	defer dead.Stop()
-	resp, err := c.send(ctx, http.MethodGet, path, nil)
+	resp, err := c.send(ctx, method, path, body)
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,11 @@ func (s *Server) getStatus(w http.ResponseWriter, r *http.Request) error {
 		st.Units[c.word(name, waiting[name])]++
 	}
 	st.Attention = s.attention(c, st.Store, waiting, time.Now())
+	if text := c.versions(); text != "" {
+		st.Attention = append(st.Attention, text)
+	}
+	st.Attention = append(st.Attention, s.wrongClocks(r.Context(), c)...)
+	st.Advice = s.advice(c)
 	return answerRead(w, c.stale, st)
 }
 
@@ -85,8 +90,14 @@ func (s *Server) attention(c *cluster, h store.Health, waiting map[unit.Name]str
 	} else if c.leader == "" {
 		out = append(out, "no machine leads: units of lost machines are not moved")
 	}
+	if text := c.degraded(); text != "" && h.Quorum {
+		out = append(out, text)
+	}
 	if h.Trouble != "" {
 		out = append(out, "the store complains: "+h.Trouble)
+	}
+	if text := s.expiring(now); text != "" {
+		out = append(out, text)
 	}
 	if s.Warnings != nil {
 		out = append(out, s.Warnings()...)
@@ -100,10 +111,17 @@ func (s *Server) attention(c *cluster, h store.Health, waiting map[unit.Name]str
 				text += " since " + moment(t, now)
 			}
 			if m.Voter {
-				text += "; it is one of " + voters(c) + " of the store"
+				text += s.goneVoter(c, since[m.ID], now)
 			}
 			out = append(out, text)
-		case statusLeaving, statusRestarting:
+		case statusLeaving:
+			if !m.Leaving {
+				out = append(out, "machine "+m.Name+" is leaving")
+				break
+			}
+			n := len(c.onMachine(m.ID))
+			out = append(out, fmt.Sprintf("machine %s is being removed and still has %d %s%s", m.Name, n, plural(n, "unit", "units"), andVote(m)))
+		case statusRestarting:
 			out = append(out, "machine "+m.Name+" is "+c.status(m))
 		case statusDrained:
 			if n := len(c.onMachine(m.ID)); n > 0 {
@@ -122,14 +140,17 @@ func (s *Server) attention(c *cluster, h store.Health, waiting map[unit.Name]str
 	return append(out, clipList(late, "more units wait")...)
 }
 
+// andVote says that a machine that is being removed has its vote yet.
+func andVote(m machine.Machine) string {
+	if m.Voter {
+		return " and its vote"
+	}
+	return ""
+}
+
 // voters counts the voters: "3 voters".
 func voters(c *cluster) string {
-	n := 0
-	for _, m := range c.machines {
-		if m.Voter {
-			n++
-		}
-	}
+	n, _ := c.voters()
 	return fmt.Sprintf("%d %s", n, plural(n, "voter", "voters"))
 }
 
@@ -156,10 +177,7 @@ func (c *cluster) failures() []string {
 
 // health answers GET /v1/health: the process is there. It does not ask the store.
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) error {
-	return answer(w, http.StatusOK, struct {
-		ID   machine.ID `json:"id"`
-		Name string     `json:"name"`
-	}{s.ID, s.Name})
+	return answer(w, http.StatusOK, Health{ID: s.ID, Name: s.Name, Time: time.Now().UTC()})
 }
 
 // version answers GET /v1/version.

@@ -134,11 +134,11 @@ func TestLogsFollow(t *testing.T) {
 
 func TestOneHop(t *testing.T) {
 	r := newRig(t, 2)
-	w := ask(r.boxes[0].srv.Handler(false), "GET", "/v1/units/x.service/logs", "", forwardedHeader, "m2")
+	w := ask(r.boxes[0].srv.Handler(Machines), "GET", "/v1/units/x.service/logs", "", forwardedHeader, "m2")
 	if w.Code != 200 || !strings.Contains(w.Body.String(), "event: end") {
 		t.Errorf("a forwarded request is answered here: %d %s", w.Code, w.Body)
 	}
-	if w = ask(r.boxes[0].srv.Handler(false), "POST", "/v1/units/x.service/reload", "{}", forwardedHeader, "m2"); w.Code != 404 {
+	if w = ask(r.boxes[0].srv.Handler(Machines), "POST", "/v1/units/x.service/reload", "{}", forwardedHeader, "m2"); w.Code != 404 {
 		t.Errorf("reload of a unit that is not loaded here: %d %s", w.Code, w.Body)
 	}
 }
@@ -361,7 +361,7 @@ func TestClientPicksWhatAnswers(t *testing.T) {
 		st, err := c.Status(t.Context())
 		return err == nil && st.Answered == "m2"
 	})
-	for _, bad := range []string{"", "unix://x", "http://host", "ftp://x:1", "http://h:1/path", ":"} {
+	for _, bad := range []string{"", "unix://x", "http://host", "https://h:1", "ftp://x:1", "http://h:1/path", ":"} {
 		if _, err := NewClient([]string{bad}, ClientOptions{}); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%q: %v", bad, err)
 		}
@@ -384,7 +384,7 @@ func TestServeEndsWithStreamsOpen(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- b.srv.Serve(ctx, l, false) }()
+	go func() { done <- b.srv.Serve(ctx, l, Plain) }()
 	c, err := NewClient([]string{"http://" + l.Addr().String()}, ClientOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -21,13 +21,22 @@ func (c *cluster) prepare(name unit.Name) scheduler.Unit {
 	return p
 }
 
+// view is this machine's picture of the cluster; nil if it is no voter now.
+func (s *Server) view() *view.View {
+	if s.View == nil {
+		return nil
+	}
+	return s.View()
+}
+
 // lostSince gives since when machines are gone, as far as this machine knows.
 func (s *Server) lostSince(c *cluster, now time.Time) map[machine.ID]time.Time {
 	since := map[machine.ID]time.Time{}
-	if s.View == nil {
+	here := s.view()
+	if here == nil {
 		return since
 	}
-	s.View.Look(func(v *view.Cluster) {
+	here.Look(func(v *view.Cluster) {
 		if v.Rev == 0 {
 			return // it has seen nothing yet
 		}

@@ -30,7 +30,8 @@ type atomicOnce struct{ done atomic.Bool }
 
 func (o *atomicOnce) first() bool { return o.done.CompareAndSwap(false, true) }
 
-// DialStore connects to the store of the voter whose API is at addr, through that API. dial makes the connection.
+// DialStore connects to the store of the voter whose API is at addr, through that API. dial makes the connection, verified on
+// both sides.
 // fault.Unavailable if nobody answers or the machine is no voter.
 func DialStore(ctx context.Context, dial func(ctx context.Context, addr string) (net.Conn, error), addr string) (net.Conn, error) {
 	return storeTunnel.dial(ctx, dial, addr)
@@ -110,7 +111,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, t tunnel, c
 		w.Header().Set("Upgrade", t.protocol)
 		return withStatus(http.StatusUpgradeRequired, fault.New(fault.Invalid, "this path speaks only %q, after an upgrade", t.protocol))
 	}
-	if conn == nil {
+	if conn == nil { // a machine that is a voter at times gives fault.Unavailable itself
 		return fault.WithHint(fault.New(fault.Unavailable, "%s holds no copy of the store", s.Name), "ask a voter")
 	}
 	up, err := conn(r.Context())

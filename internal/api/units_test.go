@@ -226,7 +226,7 @@ func TestUnitThatWaits(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	r := newRig(t, 1)
-	local, remote := r.boxes[0].srv.Handler(true), r.boxes[0].srv.Handler(false)
+	local, remote := r.boxes[0].srv.Handler(Local), r.boxes[0].srv.Handler(Plain)
 	for _, x := range []struct {
 		name, method, path, body string
 		header                   []string
@@ -248,8 +248,15 @@ func TestRefusals(t *testing.T) {
 		{"localhost", "GET", "/v1/units", "", []string{"Host", "localhost:7700"}, 200, 200},
 		{"ipv6", "GET", "/v1/units", "", []string{"Host", "[::1]:7700"}, 200, 200},
 		{"halt", "POST", "/v1/halt", "{}", nil, 503, 403},
-		{"store without upgrade", "GET", "/v1/store", "", nil, 426, 426},
-		{"keys without upgrade", "GET", "/v1/keyfront", "", nil, 426, 426},
+		{"join tokens", "GET", "/v1/tokens", "", nil, 503, 403},
+		{"a join token", "POST", "/v1/tokens", "{}", nil, 503, 403},
+		{"the authority", "GET", "/v1/trust/authority", "", nil, 403, 403},
+		{"a backup", "GET", "/v1/backup", "", nil, 503, 403},
+		{"recovery", "POST", "/v1/recover", "{}", nil, 503, 403},
+		{"leaving", "POST", "/v1/leave", "{}", nil, 503, 403},
+		{"joining without TLS", "POST", "/v1/join", "{}", nil, 503, 403},
+		{"store without upgrade", "GET", "/v1/store", "", nil, 426, 403},
+		{"keys without upgrade", "GET", "/v1/keyfront", "", nil, 426, 403},
 		{"a name with a slash", "GET", "/v1/units/a%2Fb.service", "", nil, 400, 400},
 		{"dots", "GET", "/v1/units/..", "", nil, 400, 400},
 		{"dots escaped", "GET", "/v1/units/%2e%2e", "", nil, 400, 400},
@@ -285,7 +292,7 @@ func TestChangesReadOneUnit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	h := New(Options{ID: idOf(1), Name: "m1", Store: st, Driver: fake.New(fake.Options{})}).Handler(true)
+	h := New(Options{ID: idOf(1), Name: "m1", Store: st, Driver: fake.New(fake.Options{})}).Handler(Local)
 	for _, x := range []struct{ method, path, body string }{
 		{"PUT", "/v1/units/a.service", `{"text":"[Service]\nExecStart=/bin/true\n"}`},
 		{"POST", "/v1/units/a.service/target", `{"target":"launched","anew":"down"}`},

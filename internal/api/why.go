@@ -62,7 +62,7 @@ func (s *Server) whyMachine(w http.ResponseWriter, r *http.Request) error {
 // askVoter asks a voter on a machine that is none: only voters remember what happened. ok is false if this machine has to
 // answer itself.
 func (s *Server) askVoter(r *http.Request, c *cluster, path string) (why Why, ok bool) {
-	if s.View != nil || forwarded(r) {
+	if s.view() != nil || forwarded(r) {
 		return why, false
 	}
 	err := s.eachVoter(r.Context(), c, func(p *Client) error {
@@ -97,10 +97,11 @@ func (s *Server) eachVoter(ctx context.Context, c *cluster, f func(*Client) erro
 
 // eventsOf gives the events that fit, oldest first.
 func (s *Server) eventsOf(fits func(view.Event) bool) []view.Event {
-	if s.View == nil {
+	v := s.view()
+	if v == nil {
 		return nil
 	}
-	all, _ := s.View.Events(0)
+	all, _ := v.Events(0)
 	return slices.DeleteFunc(all, func(e view.Event) bool { return !fits(e) })
 }
 
@@ -319,9 +320,7 @@ func (c *cluster) explainMachine(m machine.Machine, lost map[machine.ID]time.Tim
 	if c.leader == m.ID {
 		out = append(out, name+" leads the cluster: it decides which machine runs which unit")
 	}
-	if m.Voter {
-		out = append(out, name+" is one of "+voters(c)+" of the store")
-	}
+	out = append(out, c.explainRole(m)...)
 	switch n := len(units); {
 	case n == 0 && there:
 		out = append(out, "no unit is placed on it")

@@ -104,6 +104,7 @@ func (s *Server) countVoters(ctx context.Context) (there, all int) {
 		return 0, 0
 	}
 	c.sort()
+	c.applyRoles()
 	answers := make(chan bool, len(c.machines))
 	g := errgroup.Group{}
 	for id, m := range c.machines {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"flota/internal/admit"
 	"flota/internal/agent"
 	"flota/internal/api"
 	"flota/internal/daemon"
@@ -21,6 +23,7 @@ import (
 	"flota/internal/machine"
 	"flota/internal/store"
 	"flota/internal/store/mem"
+	"flota/internal/trust"
 	"flota/internal/view"
 )
 
@@ -43,25 +46,28 @@ func (c *cache) Save(b []byte) error {
 	return nil
 }
 
-// cluster is three machines in this process: the real leader, agents and API over a store in memory and drivers that only pretend.
-type cluster struct {
+// bed is three machines in this process: the real leader, agents and API over a store in memory and drivers that only pretend.
+type bed struct {
 	t       *testing.T
 	dir     string
 	drivers map[string]*fake.Driver
 	off     map[string]context.CancelFunc // ends one machine
 	ends    []string                      // its endpoints
+	kv      *mem.Mem
+	who     *trust.Identity               // of m1; the others use it too, as they talk without TLS here
 	home    string                        // of the person who types
 }
 
 // newCluster starts a cluster that ends with the test.
-func newCluster(t *testing.T) *cluster {
+func newCluster(t *testing.T) *bed {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "cli") // t.TempDir may be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{t: t, dir: dir, drivers: map[string]*fake.Driver{}, off: map[string]context.CancelFunc{}, home: t.TempDir()}
+	c := &bed{t: t, dir: dir, drivers: map[string]*fake.Driver{}, off: map[string]context.CancelFunc{}, home: t.TempDir()}
 	kv := mem.New()
+	c.kv = kv
 	var wg sync.WaitGroup
 	t.Cleanup(func() {
 		for _, off := range c.off {
@@ -82,7 +88,7 @@ func newCluster(t *testing.T) *cluster {
 }
 
 // start starts machine mN.
-func (c *cluster) start(wg *sync.WaitGroup, kv *mem.Mem, i int) {
+func (c *bed) start(wg *sync.WaitGroup, kv *mem.Mem, i int) {
 	name := fmt.Sprintf("m%d", i)
 	id := machine.ID(strings.Repeat(fmt.Sprint(i), 32))
 	ctx, off := context.WithCancel(context.Background())
@@ -106,25 +112,51 @@ func (c *cluster) start(wg *sync.WaitGroup, kv *mem.Mem, i int) {
 	ag := agent.New(agent.Options{ID: id, Store: st, Driver: d, Cache: &cache{}, Log: log, TTL: 3 * time.Second, Renew: time.Second,
 		Presence: machine.Presence{ID: id, Name: name, Addr: fmt.Sprintf("10.0.0.%d", i), API: tcp.Addr().String(), Version: "test",
 			Labels: map[string]string{"rack": fmt.Sprint(i)}, Size: machine.Size{MemBytes: 8 << 30, CPUMillis: 4000}}})
-	srv := api.New(api.Options{ID: id, Name: name, Version: "test", Store: st, View: v, Driver: d, Log: log, Rebalance: desk.Rebalance})
-	if err := srv.Register(ctx, machine.Machine{ID: id, Name: name, Voter: true, Joined: time.Now()}); err != nil {
-		c.t.Fatal(err)
-	}
+	srv := api.New(api.Options{ID: id, Name: name, Version: "test", Store: st, View: func() *view.View { return v }, Driver: d, Log: log,
+		Rebalance: desk.Rebalance, Desk: c.member(ctx, st, id, name)})
 	for _, run := range []func() error{
 		func() error { return v.Run(ctx) },
 		func() error { return ag.Run(ctx) },
 		func() error {
 			return leader.Run(ctx, leader.Options{ID: id, Store: st, View: v, Desk: desk, Log: log, TTL: 3 * time.Second, Lease: 3 * time.Second})
 		},
-		func() error { return srv.Serve(ctx, local, true) },
-		func() error { return srv.Serve(ctx, tcp, false) },
+		func() error { return srv.Serve(ctx, local, api.Local) },
+		func() error { return srv.Serve(ctx, tcp, api.Machines) },
 	} {
 		wg.Go(func() { _ = run() })
 	}
 }
 
+// member makes a machine one of the cluster, which the first one founds and alone votes in, and gives its desk.
+func (c *bed) member(ctx context.Context, st *store.Store, id machine.ID, name string) *admit.Desk {
+	c.t.Helper()
+	var err error
+	if c.who == nil {
+		c.who, err = trust.Found(trust.Options{Dir: filepath.Join(c.dir, "trust")},
+			trust.Subject{ID: id, Name: name, IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}})
+		if err == nil {
+			err = st.Voters.Put(ctx, string(id), machine.Vote{Machine: id, Role: machine.Voter}, 0)
+		}
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	d := admit.New(admit.Options{Store: st, Identity: c.who, ID: id, Name: name, Addrs: func() []string { return []string{"10.0.0.1:7700"} }})
+	if id == c.who.ID() {
+		err = d.Found(ctx)
+	} else {
+		_, _, err = st.KV.Commit(ctx, store.Txn{Then: []store.Op{
+			st.Machines.PutOp(string(id), machine.Machine{ID: id, Name: name, Joined: time.Now(), Key: name}, 0), st.Names.PutOp(name, id, 0),
+		}})
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return d
+}
+
 // await waits until yes.
-func (c *cluster) await(yes func() bool) {
+func (c *bed) await(yes func() bool) {
 	c.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -156,7 +188,7 @@ func (b *buffer) String() string {
 }
 
 // env is the world of one command line.
-func (c *cluster) env(out, err *buffer, set map[string]string) Env {
+func (c *bed) env(out, err *buffer, set map[string]string) Env {
 	vars := map[string]string{"HOME": c.home, "FLOTA_ENDPOINT": strings.Join(c.ends, ",")}
 	for k, v := range set {
 		vars[k] = v
@@ -166,7 +198,7 @@ func (c *cluster) env(out, err *buffer, set map[string]string) Env {
 }
 
 // as runs a command line under a name of the program.
-func (c *cluster) as(name string, set map[string]string, args ...string) (stdout, stderr string, code int) {
+func (c *bed) as(name string, set map[string]string, args ...string) (stdout, stderr string, code int) {
 	var out, err buffer
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
@@ -175,12 +207,12 @@ func (c *cluster) as(name string, set map[string]string, args ...string) (stdout
 }
 
 // try runs flota.
-func (c *cluster) try(args ...string) (stdout, stderr string, code int) {
+func (c *bed) try(args ...string) (stdout, stderr string, code int) {
 	return c.as("flota", nil, args...)
 }
 
 // ok runs flota and wants success.
-func (c *cluster) ok(args ...string) string {
+func (c *bed) ok(args ...string) string {
 	c.t.Helper()
 	out, err, code := c.try(args...)
 	if code != 0 {
@@ -190,7 +222,7 @@ func (c *cluster) ok(args ...string) string {
 }
 
 // fails runs flota and wants an exit code and words on standard error.
-func (c *cluster) fails(code int, words string, args ...string) {
+func (c *bed) fails(code int, words string, args ...string) {
 	c.t.Helper()
 	out, err, got := c.try(args...)
 	if got != code || !strings.Contains(err, words) {
@@ -199,7 +231,7 @@ func (c *cluster) fails(code int, words string, args ...string) {
 }
 
 // file writes a unit file and gives its path.
-func (c *cluster) file(name, text string) string {
+func (c *bed) file(name, text string) string {
 	c.t.Helper()
 	path := filepath.Join(c.home, name)
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {

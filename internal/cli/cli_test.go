@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"flota/internal/api"
+	"flota/internal/store"
 )
 
 const simple = "[Unit]\nDescription=A test of %i\n[Service]\nExecStart=/bin/true\n"
@@ -132,7 +133,7 @@ func TestDrainAndPlan(t *testing.T) {
 	has(t, c.ok("rebalance"), "-> m1")
 	c.ok("rebalance", "--apply")
 	c.await(func() bool { out, _, _ := c.try("list-units"); return strings.Contains(out, "m1/10.0.0.1") })
-	c.fails(4, "remove m1", "machine", "remove", "m1")
+	c.fails(3, "m9", "machine", "remove", "m9")
 	has(t, c.ok("events"), "m1 is drained")
 }
 
@@ -200,6 +201,12 @@ func TestBadInput(t *testing.T) {
 		{2, "Invalid key in output format", []string{"list-units", "--fields", "unit,colour"}},
 		{2, "--timeout", []string{"stop", "--timeout", "soon", "nope"}},
 		{3, "no context named", []string{"--context", "nope", "status"}},
+		{2, `unknown command "make" for "flota token"`, []string{"token", "make"}},
+		{3, "there is no such join token", []string{"token", "revoke", "0123456789"}},
+		{2, "nobody can be asked to confirm", []string{"leave"}},
+		{2, "say how the backup is to be encrypted", []string{"backup", "x.flota"}},
+		{6, "m1 cannot copy the store", []string{"backup", "--plain", "x.flota"}},
+		{3, "read the backup", []string{"restore", "nothing.flota"}},
 	} {
 		c.fails(x.code, x.words, x.args...)
 	}
@@ -256,12 +263,64 @@ func TestManyUnitsAreToldBriefly(t *testing.T) {
 
 // A bad FLOTA_ value of `flota up` is refused by it, and no business of other commands.
 func TestBadVariablesOfUp(t *testing.T) {
-	c := &cluster{t: t, home: t.TempDir()}
+	c := &bed{t: t, home: t.TempDir()}
 	set := map[string]string{"FLOTA_LEASE": "soon", "FLOTA_ENDPOINT": ""}
 	if out, err, code := c.as("flota", set, "version"); code != 0 || err != "" {
 		t.Errorf("version: exit code %d\n%s%s", code, out, err)
 	}
 	if _, err, code := c.as("flota", set, "up"); code != 2 || !strings.Contains(err, `FLOTA_LEASE="soon": `) {
 		t.Errorf("up: exit code %d\n%s", code, err)
+	}
+}
+
+// Who may come and who has to go, through the real desk.
+func TestMachinesComeAndGo(t *testing.T) {
+	c := newCluster(t)
+	has(t, c.ok("machine", "list"), "voter,leader", "client")
+	has(t, c.ok("machine", "show", "m2"), "Role: client: it holds no copy of the store")
+	out, err, code := c.try("token", "create", "--uses", "2", "--label", "rack=4")
+	if code != 0 || strings.Count(out, "\n") != 1 || !strings.HasPrefix(out, "flota up --join 10.0.0.1:7700") {
+		t.Fatalf("exit code %d: %q, %q", code, out, err)
+	}
+	has(t, out, " --token flj_", " --ca-hash "+c.who.CAHash())
+	has(t, err, "run this as root on up to 2 new machines, until ", "labelled rack=4; it is shown only now")
+	_, rest, _ := strings.Cut(out, "flj_")
+	id, _, _ := strings.Cut(rest, "_")
+	has(t, c.ok("token", "list"), id, "0 of 2", "expires in 1h", "rack=4")
+	has(t, c.ok("__complete", "token", "revoke", ""), id+"\texpires in 1h")
+	c.ok("token", "revoke", id)
+	c.fails(3, "there is no such join token", "token", "revoke", id)
+	has(t, c.ok("trust", "show"), "authority: "+c.who.CAHash()+" (issues certificates)", "change: none")
+	c.interrupted("m1: waits for its vote", "interrupted: m1 stays drained and leaving", "machine", "remove", "m1")
+	has(t, c.ok("machine", "list"), "leaving")
+	c.ok("machine", "resume", "m1")
+	c.off["m3"]()
+	c.await(func() bool { // its agent announces a restart, for which nothing is moved for a minute: here its power goes
+		_, gone := store.New(c.kv.Client()).Alive.Delete(context.Background(), strings.Repeat("3", 32))
+		out, _, _ := c.try("machine", "list")
+		return gone == nil && strings.Contains(out, "gone")
+	})
+	_, err, code = c.try("machine", "remove", "m3", "--reason", "it burnt")
+	if code != 0 {
+		t.Fatal(err)
+	}
+	has(t, err, "m3: its certificate opens nothing any more", "m3: removed")
+	if out := c.ok("machine", "list"); strings.Contains(out, "m3") {
+		t.Error(out)
+	}
+}
+
+// interrupted runs flota, interrupts it when it has said words, and wants to be told what becomes of it.
+func (c *bed) interrupted(words, told string, args ...string) {
+	c.t.Helper()
+	var out, err buffer
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	code := make(chan int, 1)
+	go func() { code <- Main(ctx, append([]string{"flota"}, args...), c.env(&out, &err, nil)) }()
+	c.await(func() bool { return strings.Contains(err.String(), words) })
+	cancel()
+	if got := <-code; got != 130 || !strings.Contains(err.String(), told) {
+		c.t.Errorf("exit code %d, want %q\n%s%s", got, told, out.String(), err.String())
 	}
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // ctl runs fleetctl and wants an exit code.
-func (c *cluster) ctl(code int, args ...string) (stdout, stderr string) {
+func (c *bed) ctl(code int, args ...string) (stdout, stderr string) {
 	c.t.Helper()
 	out, err, got := c.as("/usr/bin/fleetctl", nil, args...)
 	if got != code {

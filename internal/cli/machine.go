@@ -19,8 +19,8 @@ import (
 // drainPatience is how long `machine drain` waits for the units to move: a unit's time to start and to stop, 90 s each in systemd.
 const drainPatience = 3 * time.Minute
 
-// newMachine is `flota machine`.
-func (a *app) newMachine() *cobra.Command {
+// newMachine is `flota machine`; remove takes machines out of the cluster.
+func (a *app) newMachine(remove *cobra.Command) *cobra.Command {
 	c := &cobra.Command{Use: "machine", Short: "List, label, drain and remove machines", Args: cobra.ArbitraryArgs, RunE: a.onlyCommands}
 	all := show.Machines(show.Flota)
 	all.Usual = []string{"machine", "id", "ip", "status", "role", "units", "metadata"}
@@ -34,12 +34,7 @@ func (a *app) newMachine() *cobra.Command {
 		_, err := c.Resume(ctx, name)
 		return "takes units again", err
 	}))
-	force := false
-	rm := a.machineVerb("remove", "Forget machines that are gone, or drained and empty", func(ctx context.Context, c *api.Client, name string) (string, error) {
-		return "removed", c.RemoveMachine(ctx, name, force)
-	})
-	rm.Flags().BoolVar(&force, "force", false, "also one that is there with units on it, but never a voter that is there")
-	c.AddCommand(rm)
+	c.AddCommand(remove)
 	return c
 }
 

@@ -6,7 +6,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"flota/internal/cli/cluster"
 	"flota/internal/cli/keycmd"
+	"flota/internal/daemon"
 	"flota/internal/fault"
 )
 
@@ -51,8 +53,9 @@ file, 3 not found (for status also: not active), 4 conflict, 5 denied, 6 cluster
 	add(groupEvery, a.newStart(), a.newStop(), a.newRestart(), a.newStatus(), a.newLogs(), a.newWhy(), a.newEvents())
 	add(groupUnits, a.newSubmit(), a.newLoad(), a.newUnload(), a.newDestroy(), a.newCat(), a.newReload(), a.newResetFailed(),
 		a.newListUnits(), a.newListUnitFiles())
-	add(groupCluster, a.newListMachines(), a.newMachine(), a.newKey(), a.newPlan(), a.newRebalance(), a.newContext())
-	add(groupOther, a.newUp(), a.newDev(), a.newVersion())
+	keep := a.keeping()
+	add(groupCluster, a.newListMachines(), a.newMachine(keep.Remove), keep.Token, keep.Trust, keep.Backup, a.newKey(), a.newPlan(), a.newRebalance(), a.newContext())
+	add(groupOther, a.newUp(), keep.Leave, keep.Recover, keep.Restore, a.newDev(), a.newVersion())
 	root.AddCommand(a.newSupervise())
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)
@@ -64,6 +67,13 @@ file, 3 not found (for status also: not active), 4 conflict, 5 denied, 6 cluster
 func (a *app) newKey() *cobra.Command {
 	return keycmd.New(keycmd.Env{In: a.In, Out: a.Out, Err: a.Err, Getenv: a.Getenv, JSON: func() bool { return a.json }, API: a.client,
 		Exit: func(code int) error { return silent{code} }, Help: a.onlyCommands})
+}
+
+// keeping gives the commands that keep the cluster.
+func (a *app) keeping() cluster.Commands {
+	return cluster.New(cluster.Env{In: a.In, Out: a.Out, Err: a.Err, Getenv: a.Getenv, JSON: func() bool { return a.json }, API: a.client,
+		Exit: func(code int) error { return silent{code} }, Help: a.onlyCommands, Machines: a.completeMachines,
+		DataDir: daemon.DefaultDataDir, PeerPort: daemon.DefaultPeerPort})
 }
 
 // onlyCommands is the body of a command that only has others below it: help, or the error for one that does not exist.

@@ -18,13 +18,17 @@ import (
 	"flota/internal/driver/process"
 	"flota/internal/fault"
 	"flota/internal/machine"
+	"flota/internal/quorum"
 	"flota/internal/setting"
+	"flota/internal/store/etcd"
+	"flota/internal/trust"
 )
 
 // newUp is `flota up`: run this machine, in the foreground.
 func (a *app) newUp() *cobra.Command {
 	o := daemon.Options{Version: a.Version}
-	var labels, voters []string
+	var labels []string
+	var ext external
 	var memory, cpu, quota, level string
 	c := &cobra.Command{
 		Use:   "up",
@@ -32,16 +36,18 @@ func (a *app) newUp() *cobra.Command {
 		Long: `Run this machine as part of a cluster, in the foreground, until it is told to end (SIGTERM or ctrl-C).
 
 Ending it leaves the machine's units running, as for an upgrade: started again within a minute it adopts them
-and nothing moves. The first machine starts a cluster of its own; further ones join it with --join.
+and nothing moves. The first machine makes a cluster of its own; further ones join it with the command line that
+flota token create prints there. What a machine was told when it joined it remembers: later, flota up is enough.
 As a systemd service use Type=notify and KillMode=process.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := a.fromEnv(c.LocalNonPersistentFlags()); err != nil {
 				return err
 			}
-			if err := a.fillUp(&o, labels, voters, memory, cpu, quota, level); err != nil {
+			if err := a.fillUp(&o, labels, memory, cpu, quota, level); err != nil {
 				return err
 			}
+			o.External = ext.options()
 			ctx, stop := context.WithCancel(c.Context())
 			defer stop()
 			go hangups(ctx, o.Log)
@@ -51,13 +57,17 @@ As a systemd service use Type=notify and KillMode=process.`,
 	f := c.Flags()
 	f.StringVar(&o.DataDir, "data-dir", daemon.DefaultDataDir, "where everything of this machine lies")
 	f.StringVar(&o.Name, "name", "", "name of this machine, unique in the cluster (default: the host's name)")
-	f.StringVar(&o.Addr, "addr", "127.0.0.1", "IP address that other machines reach this one by")
+	f.StringVar(&o.Addr, "addr", "", "IP address that other machines reach this one by (default: the one that leads to them)")
 	f.StringArrayVar(&labels, "label", nil, "k=v that units may ask for with MachineMetadata= (repeatable)")
-	f.StringVar(&o.Join, "join", "", "HOST:PORT of a machine of the cluster to join")
-	f.StringVar(&o.Token, "token", "", "join token, for clusters that ask for one")
+	f.StringSliceVar(&o.Join, "join", nil, "IP:PORT,... of machines of the cluster to join; see flota token create")
+	f.StringVar(&o.Token, "token", "", "join token")
+	f.StringVar(&o.CAHash, "ca-hash", "", "sha256:HEX of the cluster's authority, by which this machine knows the cluster it joins")
+	f.BoolVar(&o.Witness, "witness", false, "only vote, so that two other machines survive the loss of either; runs no units")
+	f.DurationVar(&o.ReplaceAfter, "replace-after", quorum.DefaultReplace, "a voter that is away for so long loses its vote to another machine; the same on all machines")
+	f.DurationVar(&o.CertLife, "cert-life", trust.Life, "how long the certificates hold that this machine issues")
+	ext.flags(f)
 	f.IntVar(&o.APIPort, "api-port", daemon.DefaultAPIPort, "port of the API, on --addr")
 	f.IntVar(&o.PeerPort, "peer-port", daemon.DefaultPeerPort, "port of the store's peers, on --addr")
-	f.StringSliceVar(&voters, "voters", nil, "the machines that hold the store, name=HOST:PORT,..., this one among them (first start only)")
 	f.StringVar(&o.KeysAddr, "keys-addr", daemon.DefaultKeysAddr, "IP:PORT of the applications' keys, an etcd to them; \"none\" serves none")
 	f.BoolVar(&o.KeysAuth, "keys-auth", false, "callers of the applications' keys need a token (flota key token)")
 	f.StringVar(&quota, "keys-quota", "512M", "how much all of the applications' keys may take; the same on all machines")
@@ -68,7 +78,32 @@ As a systemd service use Type=notify and KillMode=process.`,
 	f.BoolVar(&o.Strict, "strict", false, "refuse units with restricting keys that cannot be honoured here")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	f.VisitAll(func(fl *pflag.Flag) { fl.Usage += " [" + variable(fl) + "]" })
+	_ = f.MarkHidden("cert-life") // it is there; for tests
 	return c
+}
+
+// external are the flags of a store of the user's own.
+type external struct {
+	etcd.ExternalOptions
+}
+
+// flags defines them.
+func (e *external) flags(f *pflag.FlagSet) {
+	f.StringSliceVar(&e.Endpoints, "store", nil, "https://IP:PORT,... of an etcd of your own to keep the cluster in; the same on all machines")
+	f.StringVar(&e.Cert, "store-cert", "", "PEM file of the certificate to show to it")
+	f.StringVar(&e.Key, "store-key", "", "PEM file of the certificate's key")
+	f.StringVar(&e.CA, "store-ca", "", "PEM file of the authorities that it is known by")
+	f.StringVar(&e.User, "store-user", "", "user name for it")
+	f.StringVar(&e.Password, "store-password", "", "password for it; better given by the environment")
+	f.StringVar(&e.Prefix, "store-prefix", "", "what all keys in it begin with, before flota/")
+}
+
+// options gives what was asked for; nil: the cluster's own store.
+func (e *external) options() *etcd.ExternalOptions {
+	if len(e.Endpoints) == 0 {
+		return nil
+	}
+	return &e.ExternalOptions
 }
 
 // hangups takes SIGHUP until ctx ends. Service managers send it to have a configuration read anew, as fleetd did; there is none to
@@ -108,7 +143,7 @@ func (a *app) fromEnv(f *pflag.FlagSet) (err error) {
 }
 
 // fillUp turns the words of the command line into options.
-func (a *app) fillUp(o *daemon.Options, labels, voters []string, memory, cpu, quota, level string) error {
+func (a *app) fillUp(o *daemon.Options, labels []string, memory, cpu, quota, level string) error {
 	var lv slog.Level
 	if err := lv.UnmarshalText([]byte(level)); err != nil {
 		return fault.New(fault.Invalid, "log level %q: want debug, info, warn or error", level)
@@ -116,16 +151,6 @@ func (a *app) fillUp(o *daemon.Options, labels, voters []string, memory, cpu, qu
 	o.Log = slog.New(slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: lv}))
 	var err error
 	if o.Labels, err = pairs(labels, machine.ParseLabel); err != nil {
-		return err
-	}
-	o.Voters, err = pairs(voters, func(s string) (string, string, error) {
-		k, v, ok := strings.Cut(s, "=")
-		if !ok || !strings.Contains(v, ":") {
-			return "", "", fault.New(fault.Invalid, "voter %q: want name=HOST:PORT", s)
-		}
-		return k, v, nil
-	})
-	if err != nil {
 		return err
 	}
 	if o.KeysQuota, err = setting.Size(quota); err != nil {

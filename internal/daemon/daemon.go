@@ -2,172 +2,244 @@
 //
 // The invariant: what runs units (the supervisor) and what they need is up before the store is asked for anything, and nothing that ends here, in
 // whatever order, ends a unit. Clean ends go from the hands to the store: first the agent says farewell, then the
-// leader resigns, then the API closes, then the store.
+// leader resigns, then the API closes, then the store. A machine that changes its part in the store (part.go) changes nothing else.
 //
-// It decides nothing. Start reading at Run.
+// It decides nothing. Start reading at Run, then identity.go (who this machine is) and part.go (what it is to the store).
 package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"strconv"
+	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"flota/internal/admit"
 	"flota/internal/agent"
 	"flota/internal/api"
+	"flota/internal/backup"
+	"flota/internal/driver"
+	"flota/internal/driver/idle"
 	"flota/internal/driver/process"
-	"flota/internal/keys"
 	"flota/internal/keys/access"
-	"flota/internal/leader"
 	"flota/internal/machine"
 	"flota/internal/store"
-	"flota/internal/view"
+	"flota/internal/store/relay"
+	"flota/internal/trust"
+	"flota/internal/voter"
 )
 
 // haltGrace bounds the clean shutdown of the supervisor at the end of a halt: units have had their stop time-outs in it.
 const haltGrace = 2 * time.Minute
 
+// proxies are the variables that name a proxy for HTTP; nothing that a machine calls is behind one.
+var proxies = []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"}
+
 // machineNow is one running machine.
 type machineNow struct {
 	Options
-	home   *home
-	driver *process.Driver
-	memory *memory
-	store  *store.Store
-	view   *view.View // nil on machines that hold no store
-	agent  *agent.Agent
-	api    *api.Server
-	leads  *leader.Desk
-	halted chan struct{} // closed when a halt has ended
+	self        self
+	home        *home
+	doors       *doors
+	supervisor  *process.Driver // nil on a witness
+	driver      driver.Driver
+	identity    *trust.Identity
+	members     *trust.Members
+	firstVoters []string // as the cluster named them when this machine joined; nil later
+	directory   *directory
+	relay       *relay.Relay
+	external    store.KV // nil: the cluster's own store
+	store       *store.Store
+	part        atomic.Pointer[part]
+	local       *voter.Local // nil with an external store
+	steward     *voter.Steward
+	desk        *admit.Desk
+	copies      *backup.Keeper // of the store, on this machine's disk
+	agent       *agent.Agent
+	api         *api.Server
+	access      *access.Access // who may use the applications' keys; nil: everybody
 
-	keysListener net.Listener   // for applications; nil: none
-	front        *keys.Front    // the applications' keys
-	access       *access.Access // who may use them; nil: everybody
+	keysListener *handoff        // for applications; nil: none
+	below, hands context.Context // of what outlives the hands, and of the hands
+	ending       atomic.Bool     // the machine ends; nothing is built any more
+	halted       chan struct{}   // closed when a halt has ended
+	evicted      chan machine.Gone
 }
 
-// Run runs this machine until ctx ends or it is halted through the API. Units go on running when it returns, except after a halt.
-// Errors: fault.Invalid for options that cannot work, fault.Conflict when another flota runs on the data directory.
+// Run runs this machine until ctx ends, it is halted through the API, or the cluster removes it. Units go on running when it returns, except after a
+// halt and a removal. Errors: fault.Invalid for options that cannot work, fault.Conflict when another flota runs on the data directory,
+// fault.Denied when the cluster refuses or has removed this machine.
 func Run(ctx context.Context, o Options) (err error) {
-	if o, err = o.fill(); err != nil {
+	m := &machineNow{halted: make(chan struct{}), evicted: make(chan machine.Gone, 1)}
+	if o, m.self, err = o.recall(); err != nil {
 		return err
 	}
-	m := &machineNow{Options: o, halted: make(chan struct{})}
-	if m.home, err = openHome(o.DataDir); err != nil {
+	if m.Options, err = o.fill(); err != nil {
+		return err
+	}
+	for _, name := range proxies {
+		os.Unsetenv(name) // the store's engine would call its members through it
+	}
+	if m.home, err = openHome(m.DataDir); err != nil {
 		return err
 	}
 	defer m.home.close()
-	listeners, err := m.listen()
-	if err != nil {
+	if m.doors, err = m.listen(); err != nil {
 		return err
 	}
-	defer closeAll(listeners)
-	if m.keysListener, err = m.listenKeys(); err != nil {
+	defer m.doors.close()
+	if err := m.listenKeys(); err != nil {
 		return err
 	}
 	if m.keysListener != nil {
 		defer m.keysListener.Close()
 	}
-	m.driver, err = process.Open(ctx, process.Options{
-		DataDir: m.home.dir, Strict: o.Strict, Log: o.Log.With("room", "process"),
-		Env: []string{"FLOTA_MACHINE=" + o.Name, "FLOTA_ADDR=" + o.Addr},
-	})
-	if err != nil {
+	if err := m.openDriver(ctx); err != nil {
 		return fmt.Errorf("start supervisor: %w", err)
 	}
-	if m.memory, err = m.openMemory(ctx); err != nil {
+	if err := m.identify(ctx); err != nil {
+		return err
+	}
+	var stopBelow, stopHands context.CancelFunc
+	m.below, stopBelow = context.WithCancel(context.WithoutCancel(ctx)) // API and store outlive the hands
+	defer stopBelow()
+	m.hands, stopHands = context.WithCancel(ctx)
+	defer stopHands()
+	defer m.close()
+	if err := m.open(ctx); err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
-	defer m.memory.close()
-	if err := m.build(listeners); err != nil {
+	if err := m.build(); err != nil {
 		return err
 	}
-	return m.run(ctx, listeners)
+	return m.run(stopBelow, stopHands)
 }
 
-// build makes the rooms; nothing runs yet.
-func (m *machineNow) build(listeners []net.Listener) error {
-	m.store = store.New(m.memory.kv)
-	if err := m.buildKeys(); err != nil {
+// openDriver starts what runs units, or finds it running.
+func (m *machineNow) openDriver(ctx context.Context) (err error) {
+	if m.Witness {
+		m.driver = idle.Driver{}
+		return nil
+	}
+	env := []string{"FLOTA_MACHINE=" + m.Name, "FLOTA_ADDR=" + m.Addr}
+	m.supervisor, err = process.Open(ctx, process.Options{DataDir: m.home.dir, Strict: m.Strict, Log: m.Log.With("room", "process"), Env: env})
+	m.driver = m.supervisor
+	return err
+}
+
+// open makes the way to the store. It does not wait for a quorum.
+func (m *machineNow) open(ctx context.Context) (err error) {
+	m.directory = openDirectory(m.home.path("voters.json"), m.home.id, m.log(), m.moved)
+	m.directory.Learn(m.firstVoters)
+	m.relay = relay.New(m.Log.With("room", "store"))
+	m.store = store.New(m.relay)
+	if m.KeysAuth {
+		m.access = access.New(m.store, m.Log.With("room", "keys/access"))
+	}
+	if err := m.openExternal(ctx); err != nil {
 		return err
 	}
-	if m.memory.voter {
-		m.view = view.New(view.Options{Store: m.store, Log: m.Log.With("room", "view")})
-		m.leads = leader.NewDesk()
+	m.desk = admit.New(admit.Options{
+		Store: m.store, Identity: m.identity, ID: m.home.id, Name: m.Name, Witness: m.Witness, Addrs: func() []string { return []string{m.doors.addr()} },
+		Life: m.CertLife, Keys: m.askKeys, Log: m.Log.With("room", "admit"),
+	})
+	if m.external == nil {
+		if err := m.openVoter(ctx); err != nil {
+			return err
+		}
 	}
+	if m.part.Load() == nil {
+		return m.change(ctx, voter.Role{})
+	}
+	return nil
+}
+
+// build makes the rooms; nothing runs yet but this machine's part in the store.
+func (m *machineNow) build() (err error) {
 	presence := machine.Presence{
-		ID: m.home.id, Name: m.Name, Addr: m.Addr, API: listeners[1].Addr().String(), Keys: m.keysAddr(), Labels: m.Labels,
+		ID: m.home.id, Name: m.Name, Addr: m.Addr, API: m.doors.addr(), Peer: m.peerAddr(), Keys: m.keysAddr(), Labels: m.Labels,
 		Size: m.Size, Version: m.Version, BootID: bootID(), Started: time.Now().UTC(),
 	}
 	m.agent = agent.New(agent.Options{
 		ID: m.home.id, Presence: presence, Store: m.store, Driver: m.driver, DataDir: m.home.dir,
 		TTL: m.Lease, Renew: m.Renew, Log: m.Log.With("room", "agent"),
 	})
-	o := api.Options{
-		ID: m.home.id, Name: m.Name, Version: m.Version, Store: m.store, View: m.view, Driver: m.driver,
-		Dial: m.Dial, Halt: m.halt, Log: m.Log.With("room", "api"), Warnings: m.front.Warnings,
-	}
-	if m.memory.voter {
-		o.StoreConn = m.memory.conn
-		o.KeysConn = m.front.Conn
-		o.Rebalance = m.leads.Rebalance
-	}
-	m.api = api.New(o)
-	return nil
+	m.api = api.New(m.apiOptions())
+	m.copies, err = m.keeper()
+	return err
 }
 
-// run runs everything until ctx ends, a halt ends, or something fails.
-func (m *machineNow) run(ctx context.Context, listeners []net.Listener) error {
-	below, stopBelow := context.WithCancel(context.WithoutCancel(ctx)) // API and view outlive the hands
-	defer stopBelow()
-	hands, stopHands := context.WithCancel(ctx)
-	defer stopHands()
-
-	low, below := errgroup.WithContext(below)
-	low.Go(func() error { return m.api.Serve(below, listeners[0], true) })
-	low.Go(func() error { return m.api.Serve(below, listeners[1], false) })
-	low.Go(func() error { return m.front.Run(below) })
+// run runs everything until ctx ends, a halt ends, the cluster removes this machine, or something fails.
+func (m *machineNow) run(stopBelow, stopHands context.CancelFunc) error {
+	low, below := errgroup.WithContext(m.below)
+	m.doors.serve(below, low, m)
+	low.Go(func() error { return m.directory.Run(below, m.store) })
+	low.Go(func() error { return m.watchRemoval(below) })
+	low.Go(func() error { return m.members.Run(below, m.store) })
+	low.Go(func() error { return m.identity.Run(below, m.identity.OrSelf(m.renew)) })
 	if m.access != nil {
 		low.Go(func() error { return m.access.Run(below) })
 	}
-	if m.view != nil {
-		low.Go(func() error { return m.view.Run(below) })
-	}
-	low.Go(func() error {
-		<-below.Done()
-		stopHands()
-		return nil
-	})
+	context.AfterFunc(below, stopHands)
 
-	high, hands := errgroup.WithContext(hands)
+	high, hands := errgroup.WithContext(m.hands)
+	context.AfterFunc(hands, stopHands) // one that fails ends them all, and the leader in its part
 	high.Go(func() error { return m.join(hands) })
 	high.Go(func() error { return m.agent.Run(hands) })
-	if m.view != nil {
-		high.Go(func() error {
-			return leader.Run(hands, leader.Options{
-				ID: m.home.id, Store: m.store, View: m.view, TTL: m.Lease, Lease: m.Lease, Desk: m.leads, Log: m.Log.With("room", "leader"),
-			})
-		})
+	high.Go(func() error { return m.desk.Run(hands) })
+	high.Go(func() error { return m.copies.Run(hands) })
+	if m.local != nil {
+		high.Go(func() error { return m.local.Run(hands) })
+		high.Go(func() error { return m.steward.Run(hands) })
 	}
-	high.Go(func() error {
-		select {
-		case <-m.halted:
-			stopHands()
-		case <-hands.Done():
-		}
-		return nil
-	})
-	m.Log.Info("machine started", "machine", m.Name, "id", m.home.id, "api", listeners[1].Addr().String(), "voter", m.memory.voter, "version", m.Version)
+	high.Go(func() error { return m.awaitEnd(hands, stopHands) })
+	m.Log.Info("machine started", "machine", m.Name, "id", m.home.id, "api", m.doors.addr(), "cluster", m.identity.Cluster(), "version", m.Version)
 	err := high.Wait()
+	if p := m.part.Load(); p != nil {
+		p.leader()
+		p.leading.Wait() // it resigns while the store still answers
+	}
+	if errors.Is(err, errGone) {
+		err = nil
+	}
 	stopBelow()
 	if lowErr := low.Wait(); lowErr != nil {
-		err = lowErr
+		err = errors.Join(err, lowErr)
 	}
 	m.Log.Info("machine ended", "machine", m.Name, "err", err)
 	return err
+}
+
+// close ends this machine's part in the store.
+func (m *machineNow) close() {
+	m.ending.Store(true)
+	if m.local != nil {
+		if err := m.local.Close(); err != nil {
+			m.log().Warn("close the store", "err", err)
+		}
+	}
+	_ = m.change(context.Background(), voter.Role{}) // ends the part; there is nobody left to tell
+	if m.external != nil {
+		_ = m.external.Close()
+	}
+}
+
+// awaitEnd ends the hands after a halt or a removal.
+func (m *machineNow) awaitEnd(ctx context.Context, stop context.CancelFunc) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-m.halted:
+		stop()
+		return nil
+	case g := <-m.evicted:
+		return m.leave(ctx, g)
+	}
 }
 
 // halt shuts the machine down cleanly: units start elsewhere first, then stop here with the supervisor, then Run returns.
@@ -178,7 +250,7 @@ func (m *machineNow) halt(ctx context.Context) error {
 	// From here on nothing needs this machine; ending must not depend on the caller's patience.
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), haltGrace)
 	defer cancel()
-	err := m.driver.Shutdown(end)
+	err := m.shutdown(end)
 	select {
 	case <-m.halted:
 	default:
@@ -187,26 +259,16 @@ func (m *machineNow) halt(ctx context.Context) error {
 	return err
 }
 
-// listen opens the socket for root on this machine and the address for others, in this order.
-func (m *machineNow) listen() ([]net.Listener, error) {
-	local, err := listenUnix(m.home.path("flota.sock"))
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
+// shutdown ends the units and the supervisor.
+func (m *machineNow) shutdown(ctx context.Context) error {
+	if m.supervisor == nil {
+		return nil
 	}
-	other, err := net.Listen("tcp", net.JoinHostPort(m.Addr, strconv.Itoa(m.APIPort)))
-	if err != nil {
-		local.Close()
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	return []net.Listener{local, other}, nil
+	return m.supervisor.Shutdown(ctx)
 }
 
-// closeAll closes what run has not closed.
-func closeAll(ls []net.Listener) {
-	for _, l := range ls {
-		_ = l.Close() // closed before, mostly
-	}
-}
+// peerAddr is where this machine's member of the store listens, or would.
+func (m *machineNow) peerAddr() string { return net.JoinHostPort(m.Addr, fmt.Sprint(m.PeerPort)) }
 
 // log is the daemon's own logger.
 func (m *machineNow) log() *slog.Logger { return m.Log.With("room", "daemon") }

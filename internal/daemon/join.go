@@ -9,10 +9,9 @@ import (
 	"time"
 
 	"flota/internal/fault"
-	"flota/internal/machine"
 )
 
-// join makes this machine known to the cluster (once in its life) and tells when it is part of it.
+// join sees that this machine stands in the cluster's records and tells when it is part of it.
 // It tries for as long as the store cannot be reached; only a refusal ends it.
 func (m *machineNow) join(ctx context.Context) error {
 	pause := 100 * time.Millisecond
@@ -42,11 +41,15 @@ func (m *machineNow) join(ctx context.Context) error {
 // registerWithin bounds one attempt.
 const registerWithin = 5 * time.Second
 
-// register makes the record of this machine, through the api, the one writer of that key.
+// register sees that this machine is a member, and makes the records of the cluster if it is this machine's to make.
 func (m *machineNow) register(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, registerWithin)
 	defer cancel()
-	return m.api.Register(ctx, machine.Machine{ID: m.home.id, Name: m.Name, Voter: m.memory.voter})
+	if m.self.Founded {
+		return m.desk.Found(ctx)
+	}
+	_, err := m.desk.Register(ctx)
+	return err
 }
 
 // ready tells whoever started this process, by sd_notify and Options.Ready.

@@ -15,9 +15,9 @@ import (
 	"flota/internal/api"
 	"flota/internal/fault"
 	"flota/internal/keys"
-	"flota/internal/keys/access"
 	"flota/internal/keys/v2"
 	"flota/internal/store"
+	"flota/internal/voter"
 )
 
 // NoKeys as KeysAddr serves no applications' keys on this machine.
@@ -43,16 +43,17 @@ func checkKeysAddr(addr string) error {
 }
 
 // listenKeys opens the address for applications; nil if none is wanted.
-func (m *machineNow) listenKeys() (net.Listener, error) {
-	if m.KeysAddr == NoKeys {
-		return nil, nil
+func (m *machineNow) listenKeys() error {
+	if m.KeysAddr == NoKeys || m.Witness {
+		return nil
 	}
 	l, err := net.Listen("tcp", m.KeysAddr)
 	if err != nil {
-		return nil, fault.WithHint(fault.Wrap(fault.Conflict, err, "serve keys on %s", m.KeysAddr),
+		return fault.WithHint(fault.Wrap(fault.Conflict, err, "serve keys on %s", m.KeysAddr),
 			"is an etcd running there? Choose another address with --keys-addr, or %s", NoKeys)
 	}
-	return l, nil
+	m.keysListener = newHandoff(l)
+	return nil
 }
 
 // keysAddr is where applications find the keys; empty if they do not.
@@ -63,10 +64,14 @@ func (m *machineNow) keysAddr() string {
 	return m.keysListener.Addr().String()
 }
 
-// buildKeys makes the front; it serves nothing yet.
-func (m *machineNow) buildKeys() (err error) {
+// newFront makes the front of the applications' keys for a part in the store; it serves nothing yet. nil where the keys cannot be served: on
+// a store of the user's own, which has no bounds between applications and the cluster.
+func (m *machineNow) newFront(r voter.Role) (*keys.Front, error) {
+	if m.external != nil {
+		return nil, nil
+	}
 	o := keys.Options{
-		Listen: m.keysListener, Node: m.memory.node, Limits: keys.Limits{QuotaBytes: m.KeysQuota}, Log: m.Log.With("room", "keys"),
+		Limits: keys.Limits{QuotaBytes: m.KeysQuota}, Log: m.Log.With("room", "keys"),
 		V2: func(c *clientv3.Client) keys.Handler {
 			return v2.New(v2.Options{
 				Client: c, Log: m.Log.With("room", "keys/v2"),
@@ -74,22 +79,28 @@ func (m *machineNow) buildKeys() (err error) {
 			})
 		},
 	}
-	if m.memory.node == nil {
+	if m.keysListener != nil {
+		o.Listen = m.keysListener.turn()
+	}
+	if r.Votes {
+		o.Node = r.Node()
+	} else {
 		o.Forward = m.forwardKeys()
 	}
-	if m.KeysAuth {
-		m.access = access.New(m.store, m.Log.With("room", "keys/access"))
+	if m.access != nil {
 		o.Auth = m.access
 	}
-	m.front, err = keys.New(o)
-	return err
+	return keys.New(o)
 }
 
 // forwardKeys gives what connects to a voter's keys: to each in turn, so that one that does not serve is left.
 func (m *machineNow) forwardKeys() func(context.Context) (net.Conn, error) {
 	var turn atomic.Int64
 	return func(ctx context.Context) (c net.Conn, err error) {
-		voters := m.memory.voters
+		voters := m.directory.Voters()
+		if len(voters) == 0 {
+			return nil, errNobody
+		}
 		first := int(turn.Add(1))
 		for i := range voters {
 			if c, err = m.dialKeys(ctx, voters[(first+i)%len(voters)]); err == nil || ctx.Err() != nil {
@@ -106,7 +117,7 @@ const dialKeysWait = 1500 * time.Millisecond
 func (m *machineNow) dialKeys(ctx context.Context, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialKeysWait)
 	defer cancel()
-	return api.DialKeys(ctx, m.Dial, addr)
+	return api.DialKeys(ctx, m.dial, addr)
 }
 
 // keysMembers tells clients of etcd 2 which machines serve keys: all that do and are there.

@@ -1,9 +1,7 @@
 package daemon
 
 import (
-	"context"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -11,22 +9,32 @@ import (
 
 	"flota/internal/fault"
 	"flota/internal/machine"
+	"flota/internal/quorum"
+	"flota/internal/store/etcd"
 )
 
 // Options is everything that `flota up` can be told. Each has a flag and an environment variable FLOTA_….
 type Options struct {
 	DataDir string            // where everything of this machine lies; default /var/lib/flota, as root
 	Name    string            // unique in the cluster; default the host's name
-	Addr    string            // IP that others reach this machine by; default 127.0.0.1
+	Addr    string            // IP that others reach this machine by; default: see ownAddr
 	APIPort int               // default 7700; 0 picks a free one (tests)
 	Labels  map[string]string // what units may ask for with MachineMetadata=
+	// Witness machines only ever vote: no unit runs on them, and they need little memory. Fixed when the machine joins.
+	Witness bool
 
-	// Voters are the machines that hold the store, name to host:port of their peer listener, this one among them.
-	// Empty: this machine alone holds the store, or, with Join, it holds none. Fixed for the life of the data directory.
-	Voters   map[string]string
-	PeerPort int    // of this machine's store; default 7701
-	Join     string // host:port of the API of any machine of the cluster to join
-	Token    string // shown to the cluster that is joined; not asked for yet
+	PeerPort int // of this machine's member of the store; default 7701
+	// Join are IP:port of the API of machines of the cluster to join; empty: this machine is in one already, or makes one. Token and CAHash are
+	// what `flota token create` printed with it.
+	Join   []string
+	Token  string
+	CAHash string
+	// ReplaceAfter is how long a voter may be away until another machine gets its vote; default 60 s. The same on all machines.
+	ReplaceAfter time.Duration
+	// CertLife is how long the certificates hold that this machine issues; default 7 days. For tests.
+	CertLife time.Duration
+	// External is an etcd of the user's own that is used instead of one of the cluster's; nil: the cluster's.
+	External *etcd.ExternalOptions
 
 	KeysAddr  string // IP:port of the applications' keys, on loopback; default 127.0.0.1:2379; "none" serves none here
 	KeysAuth  bool   // callers of the applications' keys need a token
@@ -44,8 +52,6 @@ type Options struct {
 	Log     *slog.Logger
 	// Ready, if set, is called once, when the machine is part of the cluster.
 	Ready func()
-	// Dial makes every connection to another machine; default plain TCP. Mutual TLS has its place here.
-	Dial func(ctx context.Context, addr string) (net.Conn, error)
 }
 
 // The defaults. Lease: when etcd's leader dies with a machine, the longest that its death can go unnoticed is the election (1 to 2 s), the
@@ -73,21 +79,29 @@ func (o Options) fill() (Options, error) {
 		return o, fault.WithHint(err, "choose one with --name")
 	}
 	if o.Addr == "" {
-		o.Addr = "127.0.0.1"
+		o.Addr = ownAddr(o.Join)
 	}
 	ip, err := netip.ParseAddr(o.Addr)
 	if err != nil {
 		return o, fault.New(fault.Invalid, "address %q is not an IP address", o.Addr)
 	}
-	if !ip.IsLoopback() {
-		return o, fault.WithHint(fault.New(fault.Invalid, "address %s is not a loopback address", o.Addr),
-			"machines do not authenticate each other yet, so flota listens on 127.0.0.0/8 only; try several machines on this host with: flota dev up")
+	if ip.IsUnspecified() || ip.IsMulticast() {
+		return o, fault.WithHint(fault.New(fault.Invalid, "address %s is not one that other machines can reach", o.Addr),
+			"give --addr the one address of this machine that the others are to use")
 	}
-	if o.Join != "" && len(o.Voters) > 0 {
-		return o, fault.New(fault.Invalid, "a machine either joins a cluster or is one of its first voters, not both")
+	for _, j := range o.Join {
+		if _, err := netip.ParseAddrPort(j); err != nil {
+			return o, fault.New(fault.Invalid, "--join %q: want IP:PORT, such as 10.0.0.1:%d", j, DefaultAPIPort)
+		}
 	}
-	if _, me := o.Voters[o.Name]; len(o.Voters) > 0 && !me {
-		return o, fault.New(fault.Invalid, "%q is not among the voters it was given", o.Name)
+	if o.Witness && o.External != nil {
+		return o, fault.New(fault.Invalid, "a witness votes in the cluster's own store; with --store there is none")
+	}
+	if o.ReplaceAfter == 0 {
+		o.ReplaceAfter = quorum.DefaultReplace
+	}
+	if o.ReplaceAfter < 2*time.Second || o.CertLife < 0 {
+		return o, fault.New(fault.Invalid, "--replace-after %s: want at least 2s", o.ReplaceAfter)
 	}
 	if o.KeysAddr == "" {
 		o.KeysAddr = DefaultKeysAddr
@@ -109,12 +123,6 @@ func (o Options) fill() (Options, error) {
 	}
 	if o.PeerPort == 0 {
 		o.PeerPort = DefaultPeerPort
-	}
-	if o.Dial == nil {
-		o.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
-			d := net.Dialer{Timeout: 2 * time.Second, KeepAlive: 5 * time.Second}
-			return d.DialContext(ctx, "tcp", addr)
-		}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

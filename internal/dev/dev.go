@@ -2,7 +2,7 @@
 // store and supervisor, so that what is tried on a laptop is what runs in production.
 //
 // The invariant: everything of a dev cluster lies under its folder, and Down leaves neither a process, a cgroup, a mount nor a file.
-// Machines 1 to 3 hold the store when there are at least three; further ones join them.
+// The first machine makes the cluster and the others join it with a token, as machines anywhere do.
 //
 // Start reading at Up, then Kill and Down.
 package dev
@@ -129,14 +129,6 @@ func (c *Cluster) has(name string) error {
 		return fault.New(fault.NotFound, "no machine %q in this dev cluster: it has m1 to m%d", name, c.Machines)
 	}
 	return nil
-}
-
-// voters are the names of the machines that hold the store: three of three or more, otherwise the first.
-func (c *Cluster) voters() []string {
-	if c.Machines >= 3 {
-		return c.Names()[:3]
-	}
-	return c.Names()[:1]
 }
 
 // checkBase refuses a base that is not three bytes of a loopback address.

@@ -7,15 +7,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"flota/internal/api"
-	"flota/internal/daemon"
 	"flota/internal/fault"
 )
 
@@ -56,13 +55,14 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	if err := c.save(); err != nil {
 		return nil, err
 	}
-	for _, name := range c.Names() {
-		if err := c.launch(o, name); err != nil {
-			return c, err
-		}
+	if err := c.launchAll(ctx, o); err != nil {
+		return c, err
 	}
 	o.Progress("waiting for %d machines", c.Machines)
-	return c, c.await(ctx, c.Names())
+	if err := c.await(ctx, c.Names()); err != nil {
+		return c, err
+	}
+	return c, c.awaitVoters(ctx)
 }
 
 // plan makes a cluster from options.
@@ -84,8 +84,8 @@ func plan(o Options) (*Cluster, error) {
 	return c, checkBase(c.Base)
 }
 
-// launch starts a machine's process unless it runs; it does not wait until the machine is ready.
-func (c *Cluster) launch(o Options, name string) error {
+// launch starts a machine's process unless it runs; it does not wait until the machine is ready. join are the flags of one that is new.
+func (c *Cluster) launch(o Options, name string, join ...string) error {
 	if _, running := c.agentPid(name); running {
 		return nil
 	}
@@ -108,7 +108,7 @@ func (c *Cluster) launch(o Options, name string) error {
 	if fi, err := log.Stat(); err == nil && fi.Size() > 10<<20 {
 		_ = log.Truncate(0) // a log over 10 MB starts anew with the machine
 	}
-	cmd := exec.Command(exe, append(c.upArgs(name), o.Args...)...)
+	cmd := exec.Command(exe, slices.Concat(c.upArgs(name), join, o.Args)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -128,18 +128,6 @@ func (c *Cluster) launch(o Options, name string) error {
 func (c *Cluster) upArgs(name string) []string {
 	args := []string{"up", "--data-dir", c.MachineDir(name), "--name", name, "--addr", c.Addr(name), "--label", "dev=true",
 		"--keys-addr", fmt.Sprintf("%s:%d", c.Addr(name), keysPort)}
-	voters := c.voters()
-	isVoter := false
-	var list []string
-	for _, v := range voters {
-		isVoter = isVoter || v == name
-		list = append(list, fmt.Sprintf("%s=%s:%d", v, c.Addr(v), daemon.DefaultPeerPort))
-	}
-	if isVoter {
-		args = append(args, "--voters", strings.Join(list, ","))
-	} else {
-		args = append(args, "--join", fmt.Sprintf("%s:%d", c.Addr(voters[0]), daemon.DefaultAPIPort))
-	}
 	mem, cpu := c.share()
 	return append(args, "--memory", strconv.FormatInt(mem, 10), "--cpu", strconv.FormatFloat(float64(cpu)/1000, 'f', 3, 64))
 }

@@ -56,6 +56,20 @@ type Machine struct {
 	Key string `json:"key,omitempty"`
 	// Token is the ID of the join token that admitted it; a machine that repeats its request with the same token and key is the same one.
 	Token string `json:"token,omitempty"`
+	// Leaving: the machine is being removed, so its vote is to be taken elsewhere; Drained is set with it. `flota machine resume` clears both.
+	Leaving bool `json:"leaving,omitempty"`
+	// Left: the machine has left by itself and waits for nothing more; a voter moves it to removed/. The machine's last write.
+	Left bool `json:"left,omitempty"`
+	// Standing is what the machine said of its certificates when it last asked for one.
+	Standing Standing `json:"standing,omitzero"`
+}
+
+// Standing is what a machine holds of the cluster's authorities, each named by the hash that `--ca-hash` takes. A change of the authority waits
+// for the machines by it.
+type Standing struct {
+	Trusts []string `json:"trusts,omitempty"` // it accepts certificates of these, the issuing one first
+	Issuer string   `json:"issuer,omitempty"` // the one that issued the certificate it uses
+	Holds  []string `json:"holds,omitempty"`  // it can issue in the name of these: voters
 }
 
 // Presence says that a machine is there. Stored at alive/<id> under the lease of that machine's agent.

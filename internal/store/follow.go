@@ -11,6 +11,9 @@ import (
 // ErrCompacted ends a watch that asked for changes older than those kept; list again.
 var ErrCompacted = errors.New("the changes since then are no longer kept")
 
+// ErrMoved ends a watch whose way to the store was changed for another one: watch again, from where it ended. Nothing is wrong.
+var ErrMoved = errors.New("the way to the store was switched")
+
 // Follower receives everything under a prefix. Follow calls it from one goroutine, never two at once.
 type Follower interface {
 	// Reset replaces all that is known: items are everything under the prefix at rev.
@@ -56,6 +59,10 @@ func Follow(ctx context.Context, kv KV, prefix string, f Follower, trouble func(
 		}
 		if errors.Is(err, ErrCompacted) {
 			rev = -1
+			err = nil
+		}
+		if errors.Is(err, ErrMoved) {
+			pause = retryMin
 			err = nil
 		}
 		if err != nil && ctx.Err() == nil {

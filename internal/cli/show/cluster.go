@@ -13,7 +13,7 @@ import (
 // stateOrder is how units by state are listed; others follow by name.
 var stateOrder = []string{"active", "activating", "reloading", "deactivating", "waiting", "failed", "inactive"}
 
-// Glance writes the cluster at a glance: what wants attention last, so that it stands above the prompt.
+// Glance writes the cluster at a glance: what wants attention, and what would make it better, last, so that it stands above the prompt.
 func Glance(w io.Writer, s api.Status) error {
 	there := 0
 	for _, m := range s.Machines {
@@ -41,6 +41,9 @@ func Glance(w io.Writer, s api.Status) error {
 		for _, a := range s.Attention {
 			fmt.Fprintf(w, "  %s\n", a)
 		}
+	}
+	for _, a := range s.Advice {
+		fmt.Fprintf(w, "\nadvice: %s\n", a)
 	}
 	return nil
 }

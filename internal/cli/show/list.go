@@ -184,13 +184,37 @@ func Machines(s Style) Columns[api.Machine] {
 	return c
 }
 
-// role says what a machine is besides a runner of units.
+// role says what a machine is in the store, and whether it leads the cluster: "voter", "learner", "witness" or "client", with ",leader" behind.
 func role(m api.Machine) string {
+	text := "client"
 	switch {
-	case m.Leader:
-		return "leader"
+	case m.Witness:
+		text = "witness"
 	case m.Voter:
-		return "voter"
+		text = "voter"
+	case m.Learner:
+		text = "learner"
 	}
-	return ""
+	if m.Leader {
+		text += ",leader"
+	}
+	return text
+}
+
+// roleInWords says it at length.
+func roleInWords(m api.Machine) string {
+	text := "client: it holds no copy of the store"
+	switch {
+	case m.Voter:
+		text = "voter: it holds a copy of the store and votes"
+	case m.Learner:
+		text = "learner: it holds a copy of the store and does not vote"
+	}
+	if m.Witness {
+		text = "witness, " + text + "; no unit is placed on it"
+	}
+	if m.Leader {
+		text += "; it leads the cluster"
+	}
+	return text
 }

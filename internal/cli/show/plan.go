@@ -58,9 +58,7 @@ func Machine(w io.Writer, m api.Machine, units []api.Unit, now time.Time) {
 	}
 	fmt.Fprintf(w, "%s (%s)\n", m.Name, m.ID)
 	line("Status", "%s", m.Status)
-	if r := role(m); r != "" {
-		line("Role", "%s", r)
-	}
+	line("Role", "%s", roleInWords(m))
 	line("Labels", "%s", machine.PrintLabels(m.All))
 	if !m.Joined.IsZero() {
 		line("Joined", "%s", Ago(m.Joined, now))

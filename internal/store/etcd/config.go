@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"crypto/rand"
 	"fmt"
 	"net"
 	"net/netip"
@@ -25,7 +26,7 @@ const requestBytes = store.MaxBytes + 512<<10
 const defragMB = 100
 
 // config turns the options into etcd's own. Errors are fault.Invalid, or fault.Internal when Dir cannot be made.
-func (o Options) config() (*embed.Config, error) {
+func (o Options) config(d *doom) (*embed.Config, error) {
 	if o.Name == "" || o.Dir == "" || o.Log == nil {
 		return nil, fault.New(fault.Invalid, "start the store: a name, a directory and a log are needed")
 	}
@@ -34,12 +35,18 @@ func (o Options) config() (*embed.Config, error) {
 	}
 	cfg := embed.NewConfig()
 	cfg.Name, cfg.Dir = o.Name, o.Dir
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapOver(o.Log))
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapOver(o.Log, d))
 	cfg.InitialClusterToken = "flota"
+	if len(o.Peers) < 2 {
+		// etcd makes its IDs of this and the address: no two clusters founded at one address may be taken for each other.
+		cfg.InitialClusterToken = rand.Text()
+	}
 	cfg.ClusterState = embed.ClusterStateFlagNew
-	if _, err := os.Stat(filepath.Join(o.Dir, "member", "wal")); err == nil {
+	if o.Existing || hasData(o.Dir) {
 		cfg.ClusterState = embed.ClusterStateFlagExisting
 	}
+	cfg.StrictReconfigCheck = false // it refuses for seconds after each change; room quorum does the checking
+	cfg.MaxLearners = maxLearners
 	cfg.MaxRequestBytes = uint(requestBytes)
 	cfg.BootstrapDefragThresholdMegabytes = defragMB
 	cfg.QuotaBackendBytes = o.QuotaBytes
@@ -58,6 +65,15 @@ func (o Options) config() (*embed.Config, error) {
 	return cfg, o.peers(cfg)
 }
 
+// maxLearners is how many machines may catch up at once. 8: more than the largest number of voters, small enough that a leader feeds them all.
+const maxLearners = 8
+
+// hasData says whether a member has run in dir.
+func hasData(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "member", "wal"))
+	return err == nil
+}
+
 func defaultTo[T comparable](v, d T) T {
 	var zero T
 	if v == zero {
@@ -66,7 +82,7 @@ func defaultTo[T comparable](v, d T) T {
 	return v
 }
 
-// peers sets where the members listen for each other. This is the one place where their TLS is set.
+// peers sets where the members are and how they know each other.
 func (o Options) peers(cfg *embed.Config) error {
 	peers := o.Peers
 	if len(peers) == 0 {
@@ -77,7 +93,7 @@ func (o Options) peers(cfg *embed.Config) error {
 	}
 	var all []string
 	for name, addr := range peers {
-		u, err := peerURL(addr)
+		u, err := peerURL(addr, o.PeerTLS != nil)
 		if err != nil {
 			return err
 		}
@@ -92,11 +108,14 @@ func (o Options) peers(cfg *embed.Config) error {
 	}
 	slices.Sort(all)
 	cfg.InitialCluster = strings.Join(all, ",")
-	return nil
+	if o.PeerTLS == nil {
+		return nil
+	}
+	return o.PeerTLS.apply(cfg)
 }
 
-// peerURL refuses what is not on loopback: peers are not authenticated yet.
-func peerURL(addr string) (url.URL, error) {
+// peerURL is how etcd writes the address of a member. Without TLS nobody is authenticated: only loopback is let through.
+func peerURL(addr string, tls bool) (url.URL, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return url.URL{}, fault.Wrap(fault.Invalid, err, "address of a member of the store")
@@ -105,8 +124,11 @@ func peerURL(addr string) (url.URL, error) {
 	if err != nil {
 		return url.URL{}, fault.Wrap(fault.Invalid, err, "address of a member of the store")
 	}
+	if tls {
+		return url.URL{Scheme: "https", Host: addr}, nil
+	}
 	if !ip.IsLoopback() {
-		return url.URL{}, fault.New(fault.Denied, "the store's members may only be on loopback for now, not on %s: they do not authenticate each other yet", addr)
+		return url.URL{}, fault.New(fault.Denied, "without TLS the store's members may only be on loopback, not on %s: they do not authenticate each other", addr)
 	}
 	return url.URL{Scheme: "http", Host: addr}, nil
 }

@@ -4,9 +4,9 @@
 // The invariant: an answer is true or it is an error. A call that meets no quorum fails as fault.Unavailable within its
 // deadline, 1.5 s for reads and 3 s for writes when the caller gave none; nothing is retried that may have happened.
 //
-// A member listens on TCP for its peers only, and only on loopback until peers authenticate each other; clients come
-// over a unix socket, which is the way to all of the cluster's memory. etcd's own log goes through slog. This package
-// never decides who votes: that is room voter's.
+// A member listens on TCP for its peers only: on a TLS listener of its owner's that knows them, or without TLS on loopback. Clients come
+// over a unix socket, which is the way to all of the cluster's memory. etcd's own log goes through slog, and what etcd calls fatal ends the
+// member, not the process. This package never decides who votes: that is room voter's. The store may also be a user's own etcd (External).
 //
 // Start reading at Options, Start and kv.
 package etcd
@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -33,14 +34,23 @@ import (
 type Options struct {
 	Dir      string            // where the member keeps its data; made if absent, only for its owner
 	Name     string            // the machine's name
-	PeerAddr string            // host:port where other members reach this one; a loopback IP
-	Peers    map[string]string // name to PeerAddr of all members the cluster starts with; empty: this one alone. Ignored once there is data
+	PeerAddr string            // IP:port where other members reach this one; on loopback unless there is PeerTLS
+	Peers    map[string]string // name to PeerAddr of all members the cluster starts with; empty: this one alone. Ignored once there is data. See PeersOf
 	Socket   string            // path of the unix socket for clients; empty: none. Made for its owner only
 	Log      *slog.Logger
 
 	// ClientAddr is the host:port that clients are told to find this member's keys at, in answers to MemberList; empty: none that can be dialled.
 	// It is told to the other members at each start.
 	ClientAddr string
+
+	// Existing makes a member without data join the running cluster of Peers, to which AddLearner has added it; without it, such a
+	// member founds a new cluster. It means nothing to a member that has data.
+	Existing bool
+	// Force makes this member, voter or learner, the only one of its cluster, with everything that its own copy holds: for the case that the
+	// majority is lost for good. See takeOver. fault.NotFound when there is no copy in Dir.
+	Force bool
+	// PeerTLS authenticates the members to each other; nil: plain HTTP, on loopback only. Its Listener is closed by Close and by a Start that fails.
+	PeerTLS *PeerTLS
 
 	Heartbeat     time.Duration // between the leader's signs of life; 0: 100 ms, etcd's default
 	Election      time.Duration // without a sign of life until an election, at least 5 heartbeats; 0: 1 s, etcd's default
@@ -57,37 +67,63 @@ const keepDefault = 5 * time.Minute
 
 // Node is a running member of the store.
 type Node struct {
-	etcd   *embed.Etcd
-	kv     *kv
-	server *server // nil without a socket
-	close  sync.Once
+	etcd    *embed.Etcd
+	log     *slog.Logger
+	tls     bool // the members' addresses are https
+	hadData bool // it went on from a copy that was complete once
+	kv      *kv
+	server  *server     // nil without a socket
+	peers   *peerServer // nil without PeerTLS
+	doom    *doom
+
+	close   sync.Once
+	closing chan struct{} // closed when Close begins
+	stopped chan struct{} // see Stopped
+	watcher sync.WaitGroup
+	gone    atomic.Bool // see Removed
 }
 
 // Start runs a member; it returns when the member runs, which is before it has found its peers: see Ready. A member that has data goes on
-// from there. ctx bounds only the start. fault.Invalid for options that cannot work, fault.Denied for addresses off loopback;
+// from there. ctx bounds only the start. fault.Invalid for options that cannot work, fault.Denied for addresses off loopback without TLS;
+// with Existing, fault.Unavailable when no member of Peers answers and fault.Conflict when they are not the cluster's members;
 // fault.Internal when etcd does not start: on damaged data it leaves files open, so try again in another process only.
 func Start(ctx context.Context, o Options) (n *Node, err error) {
+	defer func() {
+		if err != nil && o.PeerTLS != nil && o.PeerTLS.Listener != nil {
+			_ = o.PeerTLS.Listener.Close()
+		}
+	}()
 	if err := ctx.Err(); err != nil {
 		return nil, fault.Wrap(fault.Unavailable, err, "start the store")
 	}
-	cfg, err := o.config()
+	d := newDoom()
+	cfg, err := o.config(d)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		// What etcd calls fatal, such as a damaged log, must not end the agent.
-		if p := recover(); p != nil {
-			n, err = nil, fault.New(fault.Internal, "start the store in %s: %v", o.Dir, p)
+	had := hasData(o.Dir)
+	if o.Force {
+		if err := o.takeOver(ctx); err != nil {
+			return nil, err
 		}
-	}()
-	e, err := embed.StartEtcd(cfg)
-	if err != nil {
-		return nil, fault.Wrap(fault.Internal, err, "start the store in %s", o.Dir)
+	} else if o.Existing && !had {
+		if err := o.neverRan(cfg); err != nil {
+			return nil, err
+		}
 	}
-	n = &Node{etcd: e}
+	e, err := launch(cfg, d)
+	if err != nil {
+		return nil, fault.Wrap(startKind(err), err, "start the store in %s", o.Dir)
+	}
+	n = &Node{etcd: e, log: o.Log, tls: o.PeerTLS != nil, doom: d, closing: make(chan struct{}), stopped: make(chan struct{})}
+	n.hadData = had && e.Server.Cluster().Member(e.Server.MemberID()) != nil
 	n.kv = n.inside()
+	n.watcher.Go(n.watch)
+	if o.PeerTLS != nil {
+		n.peers = servePeers(o.PeerTLS.Listener, e)
+	}
 	if o.Socket != "" {
-		if n.server, err = serve(e.Server, o.Socket); err != nil {
+		if n.server, err = serve(n, o.Socket); err != nil {
 			_ = n.Close()
 			return nil, err
 		}
@@ -95,10 +131,34 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 	return n, nil
 }
 
+// watch waits for the end of the member and notes how it came.
+func (n *Node) watch() {
+	defer close(n.stopped)
+	select {
+	case <-n.doom.fell:
+		n.log.Error("the store's member on this machine has failed", "err", n.doom.why())
+	case <-n.etcd.Server.StopNotify():
+		select {
+		case <-n.closing:
+		case <-n.doom.fell:
+		default:
+			// etcd ends by itself for this one reason: the cluster removed the member, or a peer says so.
+			n.gone.Store(true)
+		}
+	}
+	s := n.etcd.Server
+	if s.IsIDRemoved(uint64(s.MemberID())) {
+		n.gone.Store(true)
+	}
+}
+
 // inside makes a client that calls the member's functions without a connection.
 func (n *Node) inside() *kv {
 	c := v3client.New(n.etcd.Server)
 	status := func(ctx context.Context) (*pb.StatusResponse, error) {
+		if n.self() == nil { // etcd would panic
+			return nil, errStopped
+		}
 		st, err := c.Status(ctx, "") // there is only one
 		return (*pb.StatusResponse)(st), err
 	}
@@ -107,7 +167,9 @@ func (n *Node) inside() *kv {
 		_, err := leases.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: seconds})
 		return clientv3.ContextError(ctx, err)
 	}
-	return newKV(c, status, grant, n.AwaitLeader)
+	k := newKV(c, status, grant, n.AwaitLeader)
+	k.guard, k.lost = n.guard, n.lost
+	return k
 }
 
 // KV gives the store through this member, without a connection in between. Its Close ends only what was begun through it, and Node.Close does that too.
@@ -130,15 +192,19 @@ func (n *Node) Ready(ctx context.Context) error {
 	select {
 	case <-n.etcd.Server.ReadyNotify():
 		return nil
-	case <-n.etcd.Server.StopNotify():
+	case <-n.stopped:
 		return fault.New(fault.Unavailable, "the store's member %s has stopped", n.etcd.Config().Name)
 	case <-ctx.Done():
 		return fault.Wrap(fault.Unavailable, ctx.Err(), "the store's member %s has not joined yet", n.etcd.Config().Name)
 	}
 }
 
-// Stopped is closed when the member has stopped, by Close or by itself: it was removed from the cluster, or its disk failed.
-func (n *Node) Stopped() <-chan struct{} { return n.etcd.Server.StopNotify() }
+// Stopped is closed when the member has stopped, by Close or by itself: the cluster removed it (Removed), or its disk failed. Close must be called all
+// the same; after a failure this process may be unable to start a member on the same directory again.
+func (n *Node) Stopped() <-chan struct{} { return n.stopped }
+
+// Removed says, after Stopped, whether the member ended because the cluster removed it: its data is of no more use.
+func (n *Node) Removed() bool { return n.gone.Load() }
 
 // Leads says whether this member leads the store now.
 func (n *Node) Leads() bool { return n.etcd.Server.Leader() == n.etcd.Server.MemberID() }
@@ -154,15 +220,47 @@ func (n *Node) halt() { n.shut(n.etcd.Server.HardStop) }
 
 func (n *Node) shut(last func()) {
 	n.close.Do(func() {
-		_ = n.kv.Close()
-		if n.server != nil {
-			n.server.stop()
+		close(n.closing)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = n.kv.Close()
+			if n.server != nil {
+				n.server.stop()
+			}
+			last()
+			n.etcd.Close() // hands the leadership over, so the peers are served until then
+			if n.peers != nil {
+				n.peers.stop()
+			}
+			for range n.etcd.Err() { // etcd has closed it: nothing is left behind
+			}
+		}()
+		if !n.ends(ended) {
+			n.log.Error("the store's member has failed and does not end; its files stay open until this process ends")
+			if n.peers != nil {
+				n.peers.stop()
+			}
 		}
-		last()
-		n.etcd.Close()
-		for range n.etcd.Err() { // etcd has closed it: nothing is left behind
-		}
+		n.watcher.Wait()
 	})
+}
+
+// ends waits until ended is closed; false when the member has failed and does not get there.
+func (n *Node) ends(ended <-chan struct{}) bool {
+	select {
+	case <-ended:
+		return true
+	case <-n.doom.fell:
+	}
+	t := time.NewTimer(doomPatience)
+	defer t.Stop()
+	select {
+	case <-ended:
+		return true
+	case <-t.C:
+		return false
+	}
 }
 
 // etcdserverQuota is the quota when none is set: 2 GiB. Source: etcd's documentation of --quota-backend-bytes.
@@ -188,6 +286,8 @@ func (n *Node) AwaitLeader(ctx context.Context) error {
 		select {
 		case <-changed:
 			continue
+		case <-n.doom.fell:
+			why = n.doom.why()
 		case <-s.StoppingNotify():
 			why = fmt.Errorf("the member is stopping")
 		case <-t.C:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"flota/internal/store"
@@ -36,22 +37,34 @@ func (k *kv) Health(ctx context.Context) store.Health {
 
 // members asks one voter that can be reached.
 func (k *kv) members(ctx context.Context, h *store.Health) {
-	st, err := k.status(ctx)
+	type answer struct {
+		st   *pb.StatusResponse
+		list *clientv3.MemberListResponse
+	}
+	got := make(chan answer, 1)
+	err := k.do(func() error {
+		st, err := k.status(ctx)
+		if err != nil {
+			return err
+		}
+		list, err := k.c.MemberList(ctx, clientv3.WithSerializable())
+		if err == nil {
+			got <- answer{st, list}
+		}
+		return err
+	})
 	if err != nil {
 		return
 	}
-	list, err := k.c.MemberList(ctx, clientv3.WithSerializable())
-	if err != nil {
-		return
-	}
-	for _, m := range list.Members {
+	a := <-got
+	for _, m := range a.list.Members {
 		h.Members = append(h.Members, store.Member{Name: m.Name, Learner: m.IsLearner})
-		if m.ID == st.Leader {
+		if m.ID == a.st.Leader {
 			h.Leader = m.Name
 		}
 	}
 	var trouble []string
-	for _, t := range st.Errors {
+	for _, t := range a.st.Errors {
 		if !strings.Contains(t, "no leader") { // Quorum says it
 			trouble = append(trouble, t)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,8 +33,12 @@ type kv struct {
 	status statusFunc
 	grant  grantFunc
 	gate   func(context.Context) error // waits for a leader before a call; nil: the voters are told to refuse without one
+	guard  func(func() error) error    // does a call; nil: nothing can go wrong but what the call says
+	lost   func() error                // says why no voter can be asked at all; nil: always one can
 	base   context.Context             // ends with Close
 	end    context.CancelFunc
+
+	forgets bool // the engine may be one of those that kept is about
 
 	mu     sync.Mutex // guards closed, and calls.Add against calls.Wait
 	closed bool
@@ -79,6 +84,11 @@ func (k *kv) begin(ctx context.Context, wait time.Duration) (run context.Context
 		// etcd would still propose a write whose caller has gone.
 		return nil, nil, fault.Wrap(fault.Unavailable, err, "the call had ended before it began")
 	}
+	if k.lost != nil {
+		if err := k.lost(); err != nil {
+			return nil, nil, err
+		}
+	}
 	k.calls.Add(1)
 	var cancel context.CancelFunc
 	if _, ok := ctx.Deadline(); ok || wait == 0 {
@@ -94,18 +104,28 @@ func (k *kv) begin(ctx context.Context, wait time.Duration) (run context.Context
 	}, nil
 }
 
-// ask makes one call that needs a leader. A voter that says it has none has done nothing, so it, or another, is asked again for a while.
-func (k *kv) ask(ctx context.Context, call func(context.Context) error) error {
-	if k.gate != nil {
-		if err := k.gate(ctx); err != nil {
-			return err
-		}
-		return call(ctx)
+// do makes a call under the guard, if there is one.
+func (k *kv) do(call func() error) error {
+	if k.guard == nil {
+		return call()
 	}
-	ctx = clientv3.WithRequireLeader(ctx)
+	return k.guard(call)
+}
+
+// ask makes one call that needs a leader. A voter that says it has none, or that it is just handing over, has done nothing, so it, or another, is
+// asked again for a while.
+func (k *kv) ask(ctx context.Context, call func(context.Context) error) error {
+	if k.gate == nil {
+		ctx = clientv3.WithRequireLeader(ctx)
+	}
 	for until := time.Now().Add(leaderWait); ; {
-		err := call(ctx)
-		if !errors.Is(err, rpctypes.ErrNoLeader) || time.Now().After(until) {
+		if k.gate != nil {
+			if err := k.gate(ctx); err != nil {
+				return err
+			}
+		}
+		err := k.do(func() error { return call(ctx) })
+		if !notNow(err) || time.Now().After(until) {
 			return err
 		}
 		pause := time.NewTimer(noLeaderPause)
@@ -116,6 +136,14 @@ func (k *kv) ask(ctx context.Context, call func(context.Context) error) error {
 			return err
 		}
 	}
+}
+
+// dropped is what raft says of a write that it has not taken, because the leadership is being handed over; etcd has no error for it.
+const dropped = "raft proposal dropped"
+
+// notNow says whether the call has not been made, for want of a leader.
+func notNow(err error) bool {
+	return errors.Is(err, rpctypes.ErrNoLeader) || err != nil && strings.HasSuffix(err.Error(), dropped)
 }
 
 // Get implements store.KV.
@@ -139,15 +167,26 @@ func (k *kv) Get(ctx context.Context, key string, r store.Read) (store.Item, boo
 }
 
 // read is one range request as fresh as r says.
-func (k *kv) read(ctx context.Context, key string, r store.Read, opts ...clientv3.OpOption) (resp *clientv3.GetResponse, err error) {
-	if r.Stale {
-		return k.c.Get(ctx, key, append(opts, clientv3.WithSerializable())...)
-	}
-	err = k.ask(ctx, func(ctx context.Context) (err error) {
-		resp, err = k.c.Get(ctx, key, opts...)
+func (k *kv) read(ctx context.Context, key string, r store.Read, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	var err error
+	got := make(chan *clientv3.GetResponse, 1) // and not a variable: a guard may give up before the call does
+	get := func(ctx context.Context) error {
+		resp, err := k.c.Get(ctx, key, opts...)
+		if err == nil {
+			got <- resp
+		}
 		return err
-	})
-	return resp, err
+	}
+	if r.Stale {
+		opts = append(opts, clientv3.WithSerializable())
+		err = k.do(func() error { return get(ctx) })
+	} else {
+		err = k.ask(ctx, get)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return <-got, nil
 }
 
 // item turns etcd's form into ours.
@@ -169,17 +208,19 @@ func (k *kv) Commit(ctx context.Context, t store.Txn) (rev int64, ok bool, err e
 		return 0, false, err
 	}
 	defer done()
+	got := make(chan *clientv3.TxnResponse, 1)
 	err = k.ask(ctx, func(ctx context.Context) error {
 		resp, err := k.c.Txn(ctx).If(conditions(t.If)...).Then(operations(t.Then)...).Commit()
 		if err == nil {
-			rev, ok = resp.Header.Revision, resp.Succeeded
+			got <- resp
 		}
 		return err
 	})
 	if err != nil {
 		return 0, false, problem("commit", err)
 	}
-	return rev, ok, nil
+	resp := <-got
+	return resp.Header.Revision, resp.Succeeded, nil
 }
 
 func conditions(all []store.Cond) []clientv3.Cmp {

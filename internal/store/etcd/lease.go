@@ -20,15 +20,19 @@ func (k *kv) Grant(ctx context.Context, ttl time.Duration) (id store.LeaseID, er
 	}
 	defer done()
 	seconds := max(1, int64((ttl+time.Second-1)/time.Second))
-	var fresh int64
+	got := make(chan int64, 1)
 	err = k.ask(ctx, func(ctx context.Context) error {
-		fresh = newLeaseID()
-		return k.grant(ctx, fresh, seconds)
+		fresh := newLeaseID()
+		err := k.grant(ctx, fresh, seconds)
+		if err == nil {
+			got <- fresh
+		}
+		return err
 	})
 	if err != nil {
 		return 0, problem("grant a lease", err)
 	}
-	return store.LeaseID(fresh), nil
+	return store.LeaseID(<-got), nil
 }
 
 // LeaseBit is set in the ID of every lease that the cluster holds for itself, and in none of an application: etcd's leases have no
@@ -52,7 +56,10 @@ func (k *kv) Renew(ctx context.Context, id store.LeaseID) error {
 			return err
 		}
 	}
-	_, err = k.c.KeepAliveOnce(ctx, clientv3.LeaseID(id))
+	err = k.do(func() error {
+		_, err := k.c.KeepAliveOnce(ctx, clientv3.LeaseID(id))
+		return err
+	})
 	return problem("renew a lease", err)
 }
 

@@ -33,12 +33,27 @@ var noise = []string{
 	"failed to find remote peer in cluster",
 	"failed to get version",
 	"leadership transfer failed",
+	// Of members that come and go.
+	"Failed to detect schema version",
+	"failed to update storage version",
+	"failed to update cluster version",
+	"peer became inactive",
+	"rejected stream from remote peer because it was removed",
+	"rejected Raft message from removed member",
+	"failed to process Raft message",
+	"server has stopped; skipping GoAttach",
+	"stopped publish because server is stopping",
+	"server error", // it was removed: Node.Removed says so
+	"data-dir used by this member must be removed",
+	"Validation on configuration change failed", // the caller gets the error
+	"failed to promote a member",
+	"rejecting promote learner",
 }
 
 // zapOver gives a zap logger that writes to log. etcd's Info is our Debug: it tells of its inner life. What
-// etcd calls fatal becomes a panic, for Start to catch, instead of the end of the process.
-func zapOver(log *slog.Logger) *zap.Logger {
-	return zap.New(&core{log: log}, zap.WithFatalHook(zapcore.WriteThenPanic))
+// etcd calls fatal, or a reason to panic, goes to last, which must not return, instead of ending the process.
+func zapOver(log *slog.Logger, last zapcore.CheckWriteHook) *zap.Logger {
+	return zap.New(&core{log: log}, zap.WithFatalHook(last), zap.WithPanicHook(last))
 }
 
 // core is a zapcore.Core over slog.

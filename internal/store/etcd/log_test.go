@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 func TestLogBridge(t *testing.T) {
@@ -17,7 +18,7 @@ func TestLogBridge(t *testing.T) {
 		}
 		return a
 	}})
-	log := zapOver(slog.New(h))
+	log := zapOver(slog.New(h), zapcore.WriteThenPanic)
 	for _, c := range []struct {
 		write func()
 		want  string

@@ -7,11 +7,17 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"flota/internal/fault"
 	"flota/internal/store"
@@ -215,8 +221,8 @@ func TestStartRefuses(t *testing.T) {
 	if _, err := Start(ended, good); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("ended context: %v", err)
 	}
-	if _, err := Dial(context.Background(), DialOptions{Log: loud(t)}); !fault.Is(err, fault.Invalid) {
-		t.Errorf("dial nobody: %v", err)
+	if _, err := Dial(context.Background(), DialOptions{}); !fault.Is(err, fault.Invalid) {
+		t.Errorf("dial without a log: %v", err)
 	}
 }
 
@@ -249,6 +255,56 @@ func TestDamagedData(t *testing.T) {
 	}
 }
 
+// TestDiskFails has the database meet the end of its disk: the member stops, the process goes on. In a process of its own, whose files may not grow.
+func TestDiskFails(t *testing.T) {
+	t.Parallel()
+	const mark = "FLOTA_TEST_DISK"
+	if dir := os.Getenv(mark); dir != "" {
+		signal.Ignore(syscall.SIGXFSZ)
+		limit := syscall.Rlimit{Cur: 66 << 20, Max: 66 << 20} // etcd's log has files of 64 MiB
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+			t.Fatal(err)
+		}
+		ctx := patient(t)
+		n, err := Start(ctx, Options{Dir: dir, Name: "m1", PeerAddr: freeAddrs(t, 1)[0], Socket: dir + ".sock", Log: loud(t), noSync: true})
+		if err == nil {
+			err = n.Ready(ctx)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		outside, err := Dial(ctx, DialOptions{Endpoints: []string{dir + ".sock"}, Log: loud(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		big := strings.Repeat("x", 1<<20)
+		for i := 0; err == nil && i < 200; i++ {
+			_, _, err = n.KV().Commit(ctx, put(fmt.Sprint("k", i), big))
+		}
+		<-n.Stopped()
+		_, _, read := n.KV().Get(ctx, "k1", store.Read{Stale: true})
+		h := n.KV().Health(ctx)
+		short, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		_, _, far := outside.Get(short, "k1", store.Read{})
+		_ = outside.Close()
+		_ = n.Close()
+		fmt.Printf("write: %q, read: %q, from outside: %q, quorum: %v, removed: %v\n", fault.KindOf(err), fault.KindOf(read), fault.KindOf(far), h.Quorum, n.Removed())
+		os.Exit(0)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(patient(t), self, "-test.run=^TestDiskFails$")
+	cmd.Env = append(os.Environ(), mark+"="+filepath.Join(socketDir(t), "m1"))
+	out, err := cmd.CombinedOutput()
+	const want = `write: "unavailable", read: "unavailable", from outside: "unavailable", quorum: false, removed: false`
+	if err != nil || !strings.Contains(string(out), want) {
+		t.Errorf("it ends with %v: %s", err, out)
+	}
+}
+
 func TestProblemKinds(t *testing.T) {
 	mine := fault.New(fault.Conflict, "mine")
 	for _, c := range []struct {
@@ -259,6 +315,9 @@ func TestProblemKinds(t *testing.T) {
 		{context.Canceled, fault.Unavailable},
 		{fmt.Errorf("call: %w", context.DeadlineExceeded), fault.Unavailable},
 		{errors.New("anything"), fault.Internal},
+		{status.Error(codes.Unknown, "raft proposal dropped"), fault.Unavailable},
+		{rpctypes.ErrPermissionDenied, fault.Denied},
+		{rpctypes.ErrRequestTooLarge, fault.Invalid},
 	} {
 		if got := problem("test", c.err); fault.KindOf(got) != c.want {
 			t.Errorf("%v becomes %v of kind %q, want %q", c.err, got, fault.KindOf(got), c.want)

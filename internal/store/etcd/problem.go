@@ -26,11 +26,13 @@ func problem(op string, err error) error {
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return fault.WithHint(fault.Wrap(fault.Unavailable, err, "%s: the store has used up its disk quota and refuses writes", op),
 			"delete keys, then compact, defragment and disarm the alarm NOSPACE")
+	case errors.Is(err, rpctypes.ErrRequestTooLarge): // our own members take whatever store.Txn allows
+		return fault.WithHint(fault.Wrap(fault.Invalid, err, "%s", op), "start the external etcd with --max-request-bytes=%d", 2<<20)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fault.Wrap(fault.Unavailable, err, "%s: no quorum: no answer in time", op)
 	case errors.Is(err, context.Canceled), errors.Is(err, clientv3.ErrNoAvailableEndpoints):
 		return fault.Wrap(fault.Unavailable, err, "%s", op)
-	case errors.Is(err, rpctypes.ErrNoLeader), errors.Is(err, rpctypes.ErrTimeout), errors.Is(err, rpctypes.ErrTimeoutDueToLeaderFail),
+	case notNow(err), errors.Is(err, rpctypes.ErrTimeout), errors.Is(err, rpctypes.ErrTimeoutDueToLeaderFail),
 		errors.Is(err, rpctypes.ErrTimeoutDueToConnectionLost), errors.Is(err, rpctypes.ErrLeaderChanged):
 		return fault.Wrap(fault.Unavailable, err, "%s: no quorum", op)
 	}
@@ -46,6 +48,8 @@ func problem(op string, err error) error {
 		return fault.Wrap(fault.Invalid, err, "%s", op)
 	case codes.Unavailable, codes.DeadlineExceeded:
 		return fault.Wrap(fault.Unavailable, err, "%s: no quorum", op)
+	case codes.PermissionDenied, codes.Unauthenticated:
+		return fault.Wrap(fault.Denied, err, "%s", op)
 	case codes.Canceled, codes.ResourceExhausted, codes.FailedPrecondition:
 		return fault.Wrap(fault.Unavailable, err, "%s", op)
 	}

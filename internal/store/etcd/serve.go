@@ -1,16 +1,18 @@
 package etcd
 
 import (
+	"context"
 	"net"
 	"os"
 	"sync"
 	"syscall"
 	"time"
 
-	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 
 	"flota/internal/fault"
 )
@@ -30,7 +32,7 @@ type server struct {
 }
 
 // serve starts it on the socket at path; a socket left there by a process that died is replaced. Stopped by stop.
-func serve(s *etcdserver.EtcdServer, path string) (*server, error) {
+func serve(n *Node, path string) (*server, error) {
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		return nil, fault.Wrap(fault.Internal, err, "listen for clients of the store")
 	}
@@ -38,12 +40,39 @@ func serve(s *etcdserver.EtcdServer, path string) (*server, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "listen for clients of the store")
 	}
-	sv := &server{grpc: v3rpc.Server(s, nil, nil,
+	sv := &server{grpc: v3rpc.Server(n.etcd.Server, nil, n.calmUnary,
+		grpc.ChainStreamInterceptor(n.calmStream),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingWait}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingAfter / 2, PermitWithoutStream: true}),
 	)}
 	sv.done.Go(func() { _ = sv.grpc.Serve(ln) }) // its error only ever says that stop was called
 	return sv, nil
+}
+
+// Calm gives the interceptors that every gRPC server on Server needs: a call that meets the end of the member is answered with Unavailable, where the
+// embedded server's own handlers would end the process.
+func (n *Node) Calm() (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
+	return n.calmUnary, n.calmStream
+}
+
+// calmUnary answers a client whose call met the end of the member, instead of ending the process.
+func (n *Node) calmUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = status.Error(codes.Unavailable, n.panicked(p).Error())
+		}
+	}()
+	return next(ctx, req)
+}
+
+// calmStream is calmUnary for streams.
+func (n *Node) calmStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = status.Error(codes.Unavailable, n.panicked(p).Error())
+		}
+	}()
+	return next(srv, ss)
 }
 
 // listenPrivate makes a unix socket that only its owner may use from its first moment on.

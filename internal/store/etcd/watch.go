@@ -2,7 +2,9 @@ package etcd
 
 import (
 	"context"
+	"errors"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"flota/internal/fault"
@@ -38,10 +40,16 @@ func (k *kv) Watch(ctx context.Context, prefix string, after int64) <-chan store
 // stream sends until the watch ends, and gives why.
 func (k *kv) stream(ctx context.Context, prefix string, after int64, out chan<- store.Update) error {
 	in := k.c.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(after+1), clientv3.WithProgressNotify(), clientv3.WithCreatedNotify())
-	last := after
+	last, kept := after, false
 	for resp := range in {
 		if err := resp.Err(); err != nil {
 			return err
+		}
+		if k.forgets && !resp.Created && !kept {
+			if err := k.kept(ctx, after); err != nil {
+				return err
+			}
+			kept = true
 		}
 		for _, u := range updates(&resp, after, last) {
 			select {
@@ -56,6 +64,21 @@ func (k *kv) stream(ctx context.Context, prefix string, after int64, out chan<- 
 		return err
 	}
 	return fault.New(fault.Unavailable, "the stream ended")
+}
+
+// kept says, with an error, whether an etcd may have left out deletions at the revision after the given one, because that is the one it is compacted at: older
+// releases do (etcd's issue 18089), Debian 12's among them. It is asked when the first changes have come, because a later compaction cannot have touched those.
+func (k *kv) kept(ctx context.Context, after int64) error {
+	if after == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readWait)
+	defer cancel()
+	_, err := k.c.Get(ctx, "\x00", clientv3.WithCountOnly(), clientv3.WithRev(after), clientv3.WithSerializable())
+	if errors.Is(err, rpctypes.ErrFutureRev) {
+		return nil
+	}
+	return err
 }
 
 // updates groups a response's events by revision, those of one transaction together. after is where the watch starts; what is not
