@@ -10,6 +10,7 @@ import (
 
 	"flota/internal/admit"
 	"flota/internal/api"
+	"flota/internal/daemon"
 	"flota/internal/fault"
 )
 
@@ -55,6 +56,25 @@ func (c *Cluster) launchAll(ctx context.Context, o Options) error {
 	return nil
 }
 
+// joinFlags lets a machine in whose data is gone, as a new one; none for a machine that is in the cluster, or if there is none to let it in.
+func (c *Cluster) joinFlags(ctx context.Context, name string) ([]string, error) {
+	if !c.isNew(name) {
+		return nil, nil
+	}
+	for _, n := range c.Names() {
+		if _, running := c.agentPid(n); running && !c.isNew(n) {
+			return c.token(ctx, n, 1)
+		}
+	}
+	for _, n := range c.Names() {
+		if !c.isNew(n) {
+			return nil, fault.WithHint(fault.New(fault.Unavailable, "%s is new and has to be let into the cluster, and no machine of it runs", name),
+				"start %s first: flota dev start %s", n, n)
+		}
+	}
+	return nil, nil
+}
+
 // tokenFor is how long a token lets new machines in: they ask within seconds.
 const tokenFor = 10 * time.Minute
 
@@ -72,10 +92,13 @@ func (c *Cluster) token(ctx context.Context, member string, n int) ([]string, er
 	return []string{"--join", strings.Join(t.Join, ","), "--token", t.Text, "--ca-hash", t.CAHash}, nil
 }
 
-// awaitVoters waits until as many machines hold the store as are to, so that killing one is survived from the first moment on.
+// awaitVoters waits until as many machines hold the store as are to, so that killing one is survived from the first moment on. With a store of the
+// user's own nobody votes; all hold the key of the cluster's authority instead.
 func (c *Cluster) awaitVoters(ctx context.Context) error {
-	voters, learners := 1, 0
+	voters, learners, count := 1, 0, c.countVoters
 	switch {
+	case daemon.UsesExternal(c.MachineDir("m1")):
+		voters, count = c.Machines, c.countKeys
 	case c.Machines == 2:
 		learners = 1
 	case c.Machines >= 7:
@@ -86,13 +109,13 @@ func (c *Cluster) awaitVoters(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	for tick := time.NewTicker(100 * time.Millisecond); ; {
-		v, l, err := c.countVoters(ctx)
+		v, l, err := count(ctx)
 		if err == nil && v >= voters && l >= learners {
 			tick.Stop()
 			return nil
 		}
 		if err == nil {
-			err = fault.New(fault.Unavailable, "%d of %d machines vote", v, voters)
+			err = fault.New(fault.Unavailable, "%d of %d machines vote, or hold the authority's key", v, voters)
 		}
 		select {
 		case <-ctx.Done():
@@ -121,4 +144,20 @@ func (c *Cluster) countVoters(ctx context.Context) (voters, learners int, err er
 		}
 	}
 	return voters, learners, err
+}
+
+// countKeys asks the cluster how many machines hold the key of its authority; there are no learners.
+func (c *Cluster) countKeys(ctx context.Context) (holders, none int, err error) {
+	cl, err := api.NewClient(c.Endpoints(), api.ClientOptions{})
+	if err != nil {
+		return 0, 0, err
+	}
+	defer cl.Close()
+	all, err := cl.Machines(ctx)
+	for _, m := range all {
+		if len(m.Standing.Holds) > 0 {
+			holders++
+		}
+	}
+	return holders, 0, err
 }

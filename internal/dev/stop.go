@@ -84,7 +84,11 @@ func (c *Cluster) Start(ctx context.Context, name string, o Options) error {
 	if err := c.checkFree(ctx, name); err != nil {
 		return err
 	}
-	if err := c.launch(o, name); err != nil {
+	join, err := c.joinFlags(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := c.launch(o, name, join...); err != nil {
 		return err
 	}
 	return c.await(ctx, []string{name})
