@@ -13,6 +13,7 @@ import (
 // load is what a leaving machine still has.
 type load struct {
 	units []string     // placed on it
+	runs  []string     // units that it tells the state of: it has not let them go yet
 	there bool         // it shows signs of life
 	role  machine.Role // its part in the store
 }
@@ -31,10 +32,10 @@ type watcher struct {
 	trouble error           // why the store cannot be read now; nil: it can
 }
 
-// prefixes are the places of the machine, its presence and its vote.
+// prefixes are the places of the machine, the states that it tells, its presence and its vote.
 func (w *watcher) prefixes() []string {
 	id := string(w.id)
-	return []string{w.st.Places.Prefix() + id + "/", w.st.Alive.Prefix() + id, w.st.Voters.Prefix() + id}
+	return []string{w.st.Places.Prefix() + id + "/", w.st.States.Prefix() + id + "/", w.st.Alive.Prefix() + id, w.st.Voters.Prefix() + id}
 }
 
 // follow begins to follow.
@@ -117,6 +118,9 @@ func (w *watcher) look() (l load, ok bool, err error) {
 		if sub, is := w.st.Places.Match(key); is {
 			_, name, _ := strings.Cut(sub, "/")
 			l.units = append(l.units, name)
+		} else if sub, is := w.st.States.Match(key); is {
+			_, name, _ := strings.Cut(sub, "/")
+			l.runs = append(l.runs, name)
 		} else if _, is := w.st.Alive.Match(key); is {
 			l.there = true
 		} else if e, err := w.st.Voters.Decode(it); err == nil {

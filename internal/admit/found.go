@@ -2,6 +2,7 @@ package admit
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"flota/internal/fault"
@@ -98,6 +99,14 @@ func (s seen) restart(c caller, witness bool) (m machine.Machine, t store.Txn, e
 
 // removed tells a machine that it is no member any more.
 func removed(g machine.Gone) error {
-	return fault.WithHint(fault.New(fault.Denied, "this machine was removed from the cluster as %q on %s: %s", g.Name, g.Time.UTC().Format(time.DateTime), g.Reason),
+	return fault.WithHint(fault.New(fault.Denied, removedText+" as %q on %s: %s", g.Name, g.Time.UTC().Format(time.DateTime), g.Reason),
 		"to let it in as a new machine remove its data directory first, so that it gets another id, and join with a new token")
+}
+
+// removedText begins what a removed machine is told; it crosses the wire as text.
+const removedText = "this machine was removed from the cluster"
+
+// WasRemoved says whether a refusal tells this machine that it was removed: it is a member never again.
+func WasRemoved(err error) bool {
+	return fault.Is(err, fault.Denied) && strings.Contains(err.Error(), removedText)
 }

@@ -143,15 +143,26 @@ func (d *Desk) clear(ctx context.Context, m machine.Machine, o RemoveOptions) er
 }
 
 // unitsLeft says what still runs on a leaving machine; "" for nothing. One that is gone runs nothing that is waited for: its units move when
-// it is forgotten, at the latest.
+// it is forgotten, at the latest. Units that have moved are waited for until the machine has ended them: once its certificate opens nothing it
+// could not hear of it.
 func (l load) unitsLeft(name string) string {
-	if !l.there || len(l.units) == 0 {
+	switch {
+	case !l.there:
 		return ""
+	case len(l.units) > 0:
+		return fmt.Sprintf("%s: waits for %d %s to move: %s", name, len(l.units), plural(len(l.units), "unit", "units"), few(l.units))
+	case len(l.runs) > 0:
+		return fmt.Sprintf("%s: waits for %d %s to end there: %s", name, len(l.runs), plural(len(l.runs), "unit", "units"), few(l.runs))
 	}
-	units := slices.Clone(l.units)
-	slices.Sort(units)
-	text := fmt.Sprintf("%s: waits for %d %s to move: %s", name, len(units), plural(len(units), "unit", "units"), strings.Join(units[:min(len(units), 5)], ", "))
-	if len(units) > 5 {
+	return ""
+}
+
+// few names the first five.
+func few(all []string) string {
+	all = slices.Clone(all)
+	slices.Sort(all)
+	text := strings.Join(all[:min(len(all), 5)], ", ")
+	if len(all) > 5 {
 		text += ", ..."
 	}
 	return text

@@ -190,15 +190,7 @@ func (s *Server) getCluster(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var rec machine.Cluster
-	stale, err := s.read(r.Context(), func(ctx context.Context, how store.Read) error {
-		e, ok, err := s.Store.Cluster.Get(ctx, store.ThisCluster, how)
-		if err == nil && !ok {
-			err = fault.New(fault.NotFound, "the cluster has no record of itself yet")
-		}
-		rec = e.Value
-		return err
-	})
+	rec, stale, err := s.record(r.Context())
 	if err != nil {
 		return err
 	}
@@ -212,6 +204,22 @@ func (s *Server) getCluster(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return answerRead(w, info.Stale, info)
+}
+
+// noRecord is the error while the first machine has not written what the cluster knows of itself.
+func noRecord() error { return fault.New(fault.NotFound, "the cluster has no record of itself yet") }
+
+// record reads what the cluster knows of itself; stale if without a quorum.
+func (s *Server) record(ctx context.Context) (rec machine.Cluster, stale bool, err error) {
+	stale, err = s.read(ctx, func(ctx context.Context, how store.Read) error {
+		e, ok, err := s.Store.Cluster.Get(ctx, store.ThisCluster, how)
+		if err == nil && !ok {
+			err = noRecord()
+		}
+		rec = e.Value
+		return err
+	})
+	return rec, stale, err
 }
 
 // Cluster gives what machines need to know of their cluster.

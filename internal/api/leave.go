@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"time"
 
@@ -17,11 +16,9 @@ type Remove struct {
 	Reason string `json:"reason,omitempty"` // for the record
 }
 
-// Recover makes a cluster of one voter out of this machine's copy of the store: POST /v1/recover.
-type Recover struct {
-	// Force does it although other voters answer, which then have to join again.
-	Force bool `json:"force,omitempty"`
-}
+// Recover makes a cluster of one voter out of this machine's copy of the store: POST /v1/recover. There is nothing to choose: it is refused while the
+// voters have a quorum.
+type Recover struct{}
 
 // maxReason is the longest reason for a removal, in bytes.
 const maxReason = 500
@@ -116,47 +113,17 @@ func (c *Client) Recover(ctx context.Context, q Recover, tell func(string)) erro
 	return c.steps(ctx, "/v1/recover", q, tell)
 }
 
-// backup answers GET /v1/backup with a copy of the store. An answer that breaks off is none: the connection is cut then.
-func (s *Server) backup(w http.ResponseWriter, r *http.Request) error {
-	if s.Backup == nil {
-		return fault.New(fault.Unavailable, "%s cannot copy the store", s.Name)
-	}
-	out := &lazy{w: w, ctl: http.NewResponseController(w)}
-	err := s.Backup(r.Context(), out)
-	if err == nil || !out.begun {
-		return s.ended(r.Context(), err)
-	}
-	s.Log.Warn("a backup broke off", "err", err)
-	panic(http.ErrAbortHandler)
+// Trust is the cluster's authority, and the answering machine's certificate: GET /v1/trust.
+type Trust struct {
+	admit.Trust
+	Certificate *Certificate `json:"certificate,omitempty"` // absent in an answer to POST /v1/trust/rotate
 }
 
-// lazy sends the header with the first byte, and gives each write its time.
-type lazy struct {
-	w     http.ResponseWriter
-	ctl   *http.ResponseController
-	begun bool
-}
-
-// Write implements io.Writer.
-func (l *lazy) Write(b []byte) (int, error) {
-	if !l.begun {
-		l.begun = true
-		l.w.Header().Set("Content-Type", "application/octet-stream")
-		l.w.Header().Set("Cache-Control", "no-store")
-	}
-	_ = l.ctl.SetWriteDeadline(time.Now().Add(writePatience))
-	return l.w.Write(b)
-}
-
-// Backup writes a copy of the store to w; only a machine's own socket gives it. After an error what was written is worth nothing.
-func (c *Client) Backup(ctx context.Context, w io.Writer) error {
-	resp, err := c.send(ctx, http.MethodGet, "/v1/backup", nil)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	_, err = io.Copy(w, resp.Body)
-	return fault.Wrap(fault.Unavailable, err, "read the backup")
+// Certificate is a machine's own; the machine renews it by itself when half of its life is over.
+type Certificate struct {
+	Machine string    `json:"machine"` // its name
+	Made    time.Time `json:"made"`
+	Ends    time.Time `json:"ends"`
 }
 
 // getTrust answers GET /v1/trust.
@@ -171,7 +138,12 @@ func (s *Server) getTrust(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.ended(r.Context(), err)
 	}
-	return answer(w, http.StatusOK, t)
+	all := Trust{Trust: t}
+	if s.Certificate != nil {
+		made, ends := s.Certificate()
+		all.Certificate = &Certificate{Machine: s.Name, Made: made.UTC(), Ends: ends.UTC()}
+	}
+	return answer(w, http.StatusOK, all)
 }
 
 // rotate answers POST /v1/trust/rotate; a machine without the authority's key has a voter do it.
@@ -189,9 +161,9 @@ func (s *Server) rotate(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, t)
 }
 
-// Trust tells of the cluster's authority, and how far a change of it is; only a machine's own socket takes this.
-func (c *Client) Trust(ctx context.Context) (admit.Trust, error) {
-	var t admit.Trust
+// Trust tells of the cluster's authority, how far a change of it is, and of the answering machine's certificate; only a machine's own socket takes this.
+func (c *Client) Trust(ctx context.Context) (Trust, error) {
+	var t Trust
 	_, _, err := c.call(ctx, answerPatience, http.MethodGet, "/v1/trust", nil, &t)
 	return t, err
 }

@@ -81,6 +81,8 @@ func (s *Server) trustTable(only func(kinds, string, string, func(http.ResponseW
 		only(rootOnly, "POST", "/v1/leave", s.leave),
 		only(rootOnly, "POST", "/v1/recover", s.recover),
 		only(rootOnly, "GET", "/v1/backup", s.backup),
+		only(rootOnly, "GET", "/v1/backup/schedule", s.getSchedule),
+		only(rootOnly, "PUT", "/v1/backup/schedule", s.putSchedule),
 	}
 }
 

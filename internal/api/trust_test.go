@@ -1,10 +1,8 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -109,6 +107,22 @@ func (h *house) open(n int, i *trust.Identity, dir string) *room {
 func (h *house) root(n int, method, path, body string) (int, string) {
 	w := ask(h.rooms[n-1].srv.Handler(Local), method, path, body)
 	return w.Code, w.Body.String()
+}
+
+// socket gives a client of machine n as root on it has one.
+func (h *house) socket(n int) *Client {
+	h.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.wg.Go(func() { _ = h.rooms[n-1].srv.Serve(h.ctx, l, Local) })
+	c, err := NewClient([]string{"http://" + l.Addr().String()}, ClientOptions{})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(c.Close)
+	return c
 }
 
 // token makes a join token at machine n.
@@ -314,40 +328,33 @@ func TestRemoveOverTheWire(t *testing.T) {
 	}
 }
 
-func TestBackupAndRecover(t *testing.T) {
+func TestRecoverOverTheWire(t *testing.T) {
 	h := newHouse(t)
-	s := h.rooms[0].srv
-	s.Backup = func(_ context.Context, w io.Writer) error { _, err := io.WriteString(w, "copy"); return err }
-	if code, text := h.root(1, "GET", "/v1/backup", ""); code != 200 || text != "copy" {
-		t.Errorf("%d %q", code, text)
-	}
-	s.Recover = func(_ context.Context, q Recover, tell func(string)) error {
-		tell(fmt.Sprintf("force %v", q.Force))
+	h.rooms[0].srv.Recover = func(_ context.Context, _ Recover, tell func(string)) error {
+		tell("alone now")
 		return nil
 	}
-	if code, text := h.root(1, "POST", "/v1/recover", `{"force":true}`); code != 200 || !strings.Contains(text, "force true") {
+	if code, text := h.root(1, "POST", "/v1/recover", "{}"); code != 200 || !strings.Contains(text, "alone now") {
 		t.Errorf("%d %q", code, text)
 	}
-	s.Backup = func(_ context.Context, w io.Writer) error {
-		_, _ = w.Write(bytes.Repeat([]byte("x"), 1<<16))
-		return errors.New("the disk broke")
+	if code, text := h.root(1, "POST", "/v1/recover", `{"force":true}`); code != 400 {
+		t.Errorf("%d %q", code, text)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.wg.Go(func() { _ = s.Serve(h.ctx, l, Local) })
-	c, err := NewClient([]string{"http://" + l.Addr().String()}, ClientOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if err := c.Backup(t.Context(), io.Discard); err == nil {
-		t.Error("a backup that broke off looks whole")
-	}
+}
+
+func TestRotateOverTheWire(t *testing.T) {
+	h := newHouse(t)
+	s := h.rooms[0].srv
+	s.Certificate = h.rooms[0].id.Valid
+	c := h.socket(1)
 	tr, err := c.RotateTrust(t.Context())
 	if err != nil || tr.Rotation != trust.Spread || len(tr.Authorities) != 2 {
 		t.Errorf("%+v, %v", tr, err)
+	}
+	now, err := c.Trust(t.Context())
+	made, ends := h.rooms[0].id.Valid()
+	if want := (Certificate{Machine: "m1", Made: made, Ends: ends}); err != nil || now.Rotation != trust.Spread || now.Certificate == nil || *now.Certificate != want {
+		t.Errorf("%+v, %v", now, err)
 	}
 	if _, err := c.RotateTrust(t.Context()); !fault.Is(err, fault.Conflict) {
 		t.Errorf("again: %v", err)

@@ -54,8 +54,8 @@ type bed struct {
 	off     map[string]context.CancelFunc // ends one machine
 	ends    []string                      // its endpoints
 	kv      *mem.Mem
-	who     *trust.Identity               // of m1; the others use it too, as they talk without TLS here
-	home    string                        // of the person who types
+	who     *trust.Identity // of m1; the others use it too, as they talk without TLS here
+	home    string          // of the person who types
 }
 
 // newCluster starts a cluster that ends with the test.

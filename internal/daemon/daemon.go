@@ -11,9 +11,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +42,13 @@ const haltGrace = 2 * time.Minute
 // proxies are the variables that name a proxy for HTTP; nothing that a machine calls is behind one.
 var proxies = []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"}
 
+// A witness gives processor time, of which it needs hardly any, for memory, of which it is promised to need little (40 MB): it collects its garbage
+// when that is a fifth of what lives, instead of as much, and gives what is free back to the host every now and then.
+const (
+	witnessGC   = 20
+	witnessFree = time.Minute
+)
+
 // machineNow is one running machine.
 type machineNow struct {
 	Options
@@ -53,7 +62,7 @@ type machineNow struct {
 	firstVoters []string // as the cluster named them when this machine joined; nil later
 	directory   *directory
 	relay       *relay.Relay
-	external    store.KV // nil: the cluster's own store
+	external    store.KV // the user's etcd, once it was reached; with Options.External only
 	store       *store.Store
 	part        atomic.Pointer[part]
 	local       *voter.Local // nil with an external store
@@ -67,6 +76,7 @@ type machineNow struct {
 	keysListener *handoff        // for applications; nil: none
 	below, hands context.Context // of what outlives the hands, and of the hands
 	ending       atomic.Bool     // the machine ends; nothing is built any more
+	keyless      atomic.Bool     // with an external store: the authority's key is missed here for long
 	halted       chan struct{}   // closed when a halt has ended
 	evicted      chan machine.Gone
 }
@@ -81,6 +91,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	if m.Options, err = o.fill(); err != nil {
 		return err
+	}
+	if m.Witness {
+		debug.SetGCPercent(witnessGC)
 	}
 	for _, name := range proxies {
 		os.Unsetenv(name) // the store's engine would call its members through it
@@ -99,10 +112,15 @@ func Run(ctx context.Context, o Options) (err error) {
 	if m.keysListener != nil {
 		defer m.keysListener.Close()
 	}
-	if err := m.openDriver(ctx); err != nil {
-		return fmt.Errorf("start supervisor: %w", err)
+	// A machine of a cluster has units to run, whatever becomes of its identity; one that joins has none, and nothing is left of it if it is refused.
+	first, then := m.openDriver, m.identify
+	if m.isNew() {
+		first, then = then, first
 	}
-	if err := m.identify(ctx); err != nil {
+	if err := first(ctx); err != nil {
+		return err
+	}
+	if err := then(ctx); err != nil {
 		return err
 	}
 	var stopBelow, stopHands context.CancelFunc
@@ -129,7 +147,16 @@ func (m *machineNow) openDriver(ctx context.Context) (err error) {
 	env := []string{"FLOTA_MACHINE=" + m.Name, "FLOTA_ADDR=" + m.Addr}
 	m.supervisor, err = process.Open(ctx, process.Options{DataDir: m.home.dir, Strict: m.Strict, Log: m.Log.With("room", "process"), Env: env})
 	m.driver = m.supervisor
-	return err
+	if err != nil {
+		return fmt.Errorf("start supervisor: %w", err)
+	}
+	return nil
+}
+
+// isNew says whether this machine has been in no cluster yet.
+func (m *machineNow) isNew() bool {
+	_, err := os.Stat(m.home.path("trust/machine.crt"))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // open makes the way to the store. It does not wait for a quorum.
@@ -141,17 +168,15 @@ func (m *machineNow) open(ctx context.Context) (err error) {
 	if m.KeysAuth {
 		m.access = access.New(m.store, m.Log.With("room", "keys/access"))
 	}
-	if err := m.openExternal(ctx); err != nil {
-		return err
-	}
 	m.desk = admit.New(admit.Options{
-		Store: m.store, Identity: m.identity, ID: m.home.id, Name: m.Name, Witness: m.Witness, Addrs: func() []string { return []string{m.doors.addr()} },
+		Store: m.store, Identity: m.identity, ID: m.home.id, Name: m.Name, Witness: m.Witness, Addrs: m.joinAddrs,
 		Life: m.CertLife, Keys: m.askKeys, Log: m.Log.With("room", "admit"),
 	})
-	if m.external == nil {
-		if err := m.openVoter(ctx); err != nil {
-			return err
-		}
+	if m.External != nil {
+		return nil // takeStore does the rest
+	}
+	if err := m.openVoter(ctx); err != nil {
+		return err
 	}
 	if m.part.Load() == nil {
 		return m.change(ctx, voter.Role{})
@@ -193,6 +218,13 @@ func (m *machineNow) run(stopBelow, stopHands context.CancelFunc) error {
 	high.Go(func() error { return m.agent.Run(hands) })
 	high.Go(func() error { return m.desk.Run(hands) })
 	high.Go(func() error { return m.copies.Run(hands) })
+	if m.External != nil {
+		high.Go(func() error { return m.takeStore(hands) })
+		high.Go(func() error { return m.holdSeat(hands) })
+	}
+	if m.Witness {
+		high.Go(func() error { return giveBack(hands) })
+	}
 	if m.local != nil {
 		high.Go(func() error { return m.local.Run(hands) })
 		high.Go(func() error { return m.steward.Run(hands) })
@@ -213,6 +245,18 @@ func (m *machineNow) run(stopBelow, stopHands context.CancelFunc) error {
 	}
 	m.Log.Info("machine ended", "machine", m.Name, "err", err)
 	return err
+}
+
+// giveBack gives free memory back to the host until ctx ends; a first time soon, as starting needs more than living.
+func giveBack(ctx context.Context) error {
+	for wait := witnessFree / 6; ; wait = witnessFree {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+			debug.FreeOSMemory()
+		}
+	}
 }
 
 // close ends this machine's part in the store.

@@ -53,7 +53,9 @@ func (d *doors) serve(ctx context.Context, all *errgroup.Group, m *machineNow) {
 	all.Go(func() error { return m.api.Serve(ctx, port.Of(trust.Machines), api.Machines) })
 	all.Go(func() error { return m.api.Serve(ctx, port.Of(trust.Join), api.Joiners) })
 	all.Go(func() error { return m.api.Serve(ctx, port.Of(trust.Renew), api.Renewers) })
-	all.Go(func() error { return m.api.Serve(ctx, port.Of(trust.Plain), api.Plain) })
+	if isLoopback(m.Addr) { // elsewhere nobody is heard without a certificate
+		all.Go(func() error { return m.api.Serve(ctx, port.Of(trust.Plain), api.Plain) })
+	}
 }
 
 // listenPeers opens the port on which other members of the store come in: machines of this cluster only.

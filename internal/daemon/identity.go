@@ -11,6 +11,7 @@ import (
 	"flota/internal/admit"
 	"flota/internal/api"
 	"flota/internal/fault"
+	"flota/internal/machine"
 	"flota/internal/trust"
 )
 
@@ -38,6 +39,9 @@ func (m *machineNow) identify(ctx context.Context) (err error) {
 	case len(m.Join) > 0:
 		err = m.joinCluster(ctx, o, who)
 	default:
+		if err = m.mayFound(ctx); err != nil {
+			return err
+		}
 		m.self.Founded = true // before the identity, so that dying in between leaves a machine that still founds
 		if err = m.rememberSelf(); err == nil {
 			m.identity, err = trust.Found(o, who)
@@ -96,6 +100,9 @@ func (m *machineNow) joined(o trust.Options, a admit.JoinAnswer) (err error) {
 		return err
 	}
 	m.firstVoters = a.Voters
+	if len(a.Voters) == 0 && m.External == nil {
+		m.log().Warn("the cluster has named no machine that holds its store; if it is kept in an etcd of your own, start this machine with the same --store")
+	}
 	m.log().Info("this machine was let into the cluster", "machine", a.Name, "cluster", a.Cluster)
 	return nil
 }
@@ -131,6 +138,9 @@ func (m *machineNow) renew(ctx context.Context, csr []byte) (trust.Grant, error)
 	var silent []error
 	for _, addr := range m.knownAPIs() {
 		g, err := api.RenewCertificate(ctx, addr, m.identity.Client(m.members, "", trust.RenewProtocol), csr)
+		if admit.WasRemoved(err) { // while its connections were cut, so that it could not hear of it otherwise
+			m.evict(machine.Gone{ID: m.home.id, Name: m.Name, Time: time.Now().UTC(), Reason: err.Error()})
+		}
 		if k := fault.KindOf(err); err == nil || k != fault.Unavailable && k != fault.TimedOut {
 			return g, err
 		}

@@ -34,6 +34,9 @@ func (m *machineNow) join(ctx context.Context) error {
 			pause = min(2*pause, time.Second)
 		}
 	}
+	if err := m.usesStore(); err != nil {
+		return err
+	}
 	m.ready()
 	return nil
 }

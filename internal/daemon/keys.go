@@ -47,6 +47,10 @@ func (m *machineNow) listenKeys() error {
 	if m.KeysAddr == NoKeys || m.Witness {
 		return nil
 	}
+	if m.External != nil { // nobody would serve what connects, and an etcd of the user's may want the address
+		m.log().Info("no applications' keys are served: " + m.noKeys().Error())
+		return nil
+	}
 	l, err := net.Listen("tcp", m.KeysAddr)
 	if err != nil {
 		return fault.WithHint(fault.Wrap(fault.Conflict, err, "serve keys on %s", m.KeysAddr),
@@ -64,10 +68,15 @@ func (m *machineNow) keysAddr() string {
 	return m.keysListener.Addr().String()
 }
 
+// noKeys says why there are no applications' keys with an external store: nothing confines them to a part of it yet.
+func (m *machineNow) noKeys() error {
+	return m.notOurs("flota serves no keys to applications", "have them use that etcd itself, with a user that may not touch flota's keys")
+}
+
 // newFront makes the front of the applications' keys for a part in the store; it serves nothing yet. nil where the keys cannot be served: on
 // a store of the user's own, which has no bounds between applications and the cluster.
 func (m *machineNow) newFront(r voter.Role) (*keys.Front, error) {
-	if m.external != nil {
+	if m.External != nil {
 		return nil, nil
 	}
 	o := keys.Options{

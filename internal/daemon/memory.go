@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"net"
 
 	"flota/internal/api"
@@ -28,21 +27,6 @@ func (m *machineNow) moved(d *directory) {
 	}
 }
 
-// openExternal connects to the user's own etcd, if there is one to be used.
-func (m *machineNow) openExternal(ctx context.Context) error {
-	if m.External == nil {
-		return nil
-	}
-	o := *m.External
-	o.Log = m.Log.With("room", "store")
-	kv, err := etcd.External(ctx, o)
-	if err != nil {
-		return fmt.Errorf("open the store: %w", err)
-	}
-	m.external = kv
-	return nil
-}
-
 // startMember starts this machine's member of the store with what the daemon knows: addresses, certificates, sockets.
 func (m *machineNow) startMember(ctx context.Context, how voter.Start) (voter.Member, error) {
 	l, err := m.listenPeers()
@@ -62,7 +46,10 @@ func (m *machineNow) startMember(ctx context.Context, how voter.Start) (voter.Me
 	return n, nil
 }
 
-// noVoter says that another machine has to be asked.
+// noVoter says that another machine has to be asked, or that there is none to be asked.
 func (m *machineNow) noVoter() error {
+	if m.External != nil {
+		return m.notOurs("no machine holds the store", "ask it there, such as with etcdctl")
+	}
 	return fault.WithHint(fault.New(fault.Unavailable, "%s holds no copy of the store", m.Name), "ask a voter")
 }

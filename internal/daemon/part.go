@@ -35,7 +35,7 @@ func (m *machineNow) newPart(r voter.Role) (p *part, err error) {
 	p = &part{role: r}
 	node := r.Node()
 	switch {
-	case m.external != nil:
+	case m.External != nil:
 		p.kv = m.external
 	case node != nil && r.Votes:
 		p.kv = node.KV()
@@ -48,7 +48,10 @@ func (m *machineNow) newPart(r voter.Role) (p *part, err error) {
 			p.kv = node.LearnerKV(p.client)
 		}
 	}
-	if r.Votes || m.external != nil {
+	if m.Witness { // it only votes: leading, and serving applications, is for machines with more room
+		return p, nil
+	}
+	if r.Votes || m.External != nil {
 		p.view = view.New(view.Options{Store: m.store, Log: m.Log.With("room", "view")})
 		p.leads = leader.NewDesk()
 	}
@@ -145,6 +148,9 @@ func (m *machineNow) storeConn(ctx context.Context) (net.Conn, error) {
 
 // keysConn connects to the applications' keys of this machine, if it votes now.
 func (m *machineNow) keysConn(ctx context.Context) (net.Conn, error) {
+	if m.External != nil {
+		return nil, m.noKeys()
+	}
 	p := m.part.Load()
 	if p == nil || !p.role.Votes || p.front == nil {
 		return nil, m.noVoter()

@@ -19,6 +19,8 @@ type self struct {
 	Witness bool   `json:"witness,omitempty"`
 	// Founded: this machine made its cluster, and with it the first member of its store.
 	Founded bool `json:"founded,omitempty"`
+	// Store is the etcd of the user's own that the cluster is kept in; nil: the cluster's own store.
+	Store *external `json:"store,omitempty"`
 	// Removed says why this machine is in no cluster any more; "": it is, or was in none yet.
 	Removed string `json:"removed,omitempty"`
 }
@@ -56,12 +58,13 @@ func (o Options) recall() (Options, self, error) {
 		o.Addr = s.Addr
 	}
 	o.Witness = o.Witness || s.Witness
-	return o, s, nil
+	o, err = o.recallStore(s)
+	return o, s, err
 }
 
 // rememberSelf writes down who this machine is now.
 func (m *machineNow) rememberSelf() error {
-	m.self.Name, m.self.Addr, m.self.Witness = m.Name, m.Addr, m.Witness
+	m.self.Name, m.self.Addr, m.self.Witness, m.self.Store = m.Name, m.Addr, m.Witness, m.describeStore()
 	b, err := json.Marshal(m.self)
 	if err != nil {
 		return err

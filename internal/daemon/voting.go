@@ -44,10 +44,14 @@ func (m *machineNow) fetchAuthority(ctx context.Context) error {
 	return m.identity.KeepAuthority(keys)
 }
 
-// askKeys asks voters for the keys of the cluster's authorities.
+// askKeys asks the machines that should have them for the keys of the cluster's authorities: voters, or any with an external store.
 func (m *machineNow) askKeys(ctx context.Context) ([]byte, error) {
 	var silent []error
-	for _, addr := range m.directory.Voters() {
+	holders := m.directory.Voters()
+	if m.External != nil {
+		holders = m.directory.All()
+	}
+	for _, addr := range holders {
 		keys, err := askOf(m, addr, func(c *api.Client) ([]byte, error) { return c.Authority(ctx) })
 		if err == nil {
 			return keys, nil

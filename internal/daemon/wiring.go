@@ -18,10 +18,10 @@ func (m *machineNow) apiOptions() api.Options {
 	o := api.Options{
 		ID: m.home.id, Name: m.Name, Version: m.Version, Store: m.store, View: m.view, Driver: m.driver, Desk: m.desk,
 		Dial: m.dial, Halt: m.halt, StoreConn: m.storeConn, KeysConn: m.keysConn, Rebalance: m.rebalance, Warnings: m.warnings,
-		Backup: m.backup, Leave: m.goAway, Certificate: m.identity.Valid, ReplaceAfter: m.ReplaceAfter, External: m.external != nil,
+		Backup: m.backup, Leave: m.goAway, Certificate: m.identity.Valid, ReplaceAfter: m.ReplaceAfter, External: m.External != nil,
 		Log: m.Log.With("room", "api"),
 	}
-	if m.local != nil {
+	if m.local != nil || m.External != nil {
 		o.Recover = func(ctx context.Context, q api.Recover, tell func(string)) error { return m.recover(ctx, q, tell) }
 	}
 	return o
@@ -42,6 +42,9 @@ func (m *machineNow) warnings() []string {
 		all = append(all, p.front.Warnings()...)
 	}
 	all = append(all, m.copies.Warnings()...)
+	if m.keyless.Load() {
+		all = append(all, m.Name+" does not hold the key of the cluster's authority and finds no machine that does: it can let no machine in")
+	}
 	if m.steward != nil {
 		st := m.steward.Status()
 		all = append(all, st.Waiting...)
@@ -54,6 +57,9 @@ func (m *machineNow) warnings() []string {
 
 // recover makes this machine's copy a store with one voter.
 func (m *machineNow) recover(ctx context.Context, _ api.Recover, tell func(string)) error {
+	if m.External != nil {
+		return m.notOurs("there is nothing to recover here", "mend that etcd (its documentation calls it disaster recovery); the machines go on with it by themselves")
+	}
 	tell(m.Name + ": making this machine's copy of the store the only one")
 	if err := m.local.Recover(ctx); err != nil {
 		return err
@@ -64,6 +70,9 @@ func (m *machineNow) recover(ctx context.Context, _ api.Recover, tell func(strin
 
 // backup writes a copy of the store to w, as it is: whoever asks seals it.
 func (m *machineNow) backup(ctx context.Context, w io.Writer) error {
+	if m.External != nil { // a snapshot of it would be of other people's keys too
+		return m.notOurs("flota makes no copies of it", "etcdctl snapshot save FILE, there; keep trust/ of a machine's data directory with it")
+	}
 	_, err := backup.Write(ctx, w, m.source(m.home.dir), backup.Seal{Plain: true})
 	return err
 }

@@ -18,6 +18,7 @@ type chaos struct {
 	rnd   *rand.Rand
 	units []unit.Name
 	marks int
+	asked []int // machines that operators have asked to remove
 }
 
 // recipe is a unit that a story may use.
@@ -81,6 +82,7 @@ func Tell(c *Cluster, seed uint64, steps int) {
 		s.wait()
 	}
 	c.Heal()
+	s.heal()
 	for _, n := range s.units {
 		if is(n, flakyPrefix) {
 			c.Stop(n) // it would write for ever
@@ -102,11 +104,13 @@ func (s *chaos) wait() {
 }
 
 // machine gives one of the machines.
-func (s *chaos) machine() int { return 1 + s.rnd.IntN(len(s.nodes)) }
+func (s *chaos) machine() int { return 1 + s.rnd.IntN(len(s.all())) }
 
 // step lets one thing happen.
 func (s *chaos) step() {
 	switch d := s.rnd.IntN(100); {
+	case s.council != nil && d < 25:
+		s.members()
 	case d < 40:
 		s.user()
 	case d < 48:
@@ -180,7 +184,7 @@ func (s *chaos) process() {
 	case 10:
 		s.Pause(i, true)
 	case 11:
-		for k := range s.nodes {
+		for k := range s.all() {
 			s.Pause(k+1, false)
 			s.Boot(k + 1)
 		}

@@ -37,7 +37,7 @@ type ran struct {
 
 // placed gives the place of a unit on the machine and the revision that made it; nil for none.
 func (n *Node) placed(name unit.Name) (*unit.Place, int64) {
-	e, ok, err := n.c.store.Places.Get(context.Background(), store.PlaceKey(n.id, name), store.Read{})
+	e, ok, err := n.c.truth.Places.Get(context.Background(), store.PlaceKey(n.id, name), store.Read{})
 	if err != nil || !ok {
 		return nil, 0
 	}
@@ -87,19 +87,28 @@ func (n *Node) onRun(name unit.Name, run uint64, started bool) {
 // placeWatcher knows the places that are not leaving.
 type placeWatcher map[unit.Name]map[machine.ID]bool
 
-// watchPlaces checks each change of the places as it happens, until End.
-func (c *Cluster) watchPlaces() {
+// watchStore checks each change of the places under prefix as it happens, and hears of removals, until End.
+func (c *Cluster) watchStore(prefix string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.endWatch, c.watched = cancel, make(chan struct{})
 	known := placeWatcher{}
-	updates := c.mem.Watch(ctx, c.store.Places.Prefix(), 0)
+	updates := c.mem.Watch(ctx, prefix, 0)
 	go func() {
 		defer close(c.watched)
 		for u := range updates {
 			for _, e := range u.Events {
-				c.watchPlace(known, e)
+				if id, ok := c.truth.Removed.Match(e.Key); ok && !e.Deleted {
+					c.byID(machine.ID(id)).gone()
+				}
 			}
+			var places []store.Event
 			for _, e := range u.Events {
+				if _, ok := c.truth.Places.Match(e.Key); ok {
+					places = append(places, e)
+					c.watchPlace(known, e)
+				}
+			}
+			for _, e := range places {
 				_, name := c.placeKey(e.Key)
 				if len(known[name]) > 1 && !is(name, globalPrefix) {
 					c.fail("P4: at revision %d %s has %d places", u.Rev, name, len(known[name]))
@@ -110,7 +119,7 @@ func (c *Cluster) watchPlaces() {
 }
 
 func (c *Cluster) placeKey(key string) (machine.ID, unit.Name) {
-	sub, _ := c.store.Places.Match(key)
+	sub, _ := c.truth.Places.Match(key)
 	m, n, _ := strings.Cut(sub, "/")
 	return machine.ID(m), unit.Name(n)
 }
@@ -125,8 +134,11 @@ func (c *Cluster) watchPlace(known placeWatcher, e store.Event) {
 		c.tell("%s is off %s (%d)", name, c.nameOf(m), e.Rev)
 		return
 	}
-	p, err := c.store.Places.Decode(e.Item)
+	p, err := c.truth.Places.Decode(e.Item)
 	c.must(err)
+	if n := c.byID(m); n != nil && n.witness {
+		c.fail("%s, a witness, gets %s", n.name, name)
+	}
 	if !p.Value.Leaving {
 		known[name][m] = true
 	}
@@ -134,12 +146,20 @@ func (c *Cluster) watchPlace(known placeWatcher, e store.Event) {
 }
 
 func (c *Cluster) nameOf(id machine.ID) string {
-	for _, n := range c.nodes {
-		if n.id == id {
-			return n.name
-		}
+	if n := c.byID(id); n != nil {
+		return n.name
 	}
 	return id.Short()
+}
+
+// byID gives a machine, nil if there is none.
+func (c *Cluster) byID(id machine.ID) *Node {
+	for _, n := range c.all() {
+		if n.id == id {
+			return n
+		}
+	}
+	return nil
 }
 
 // settleWithin bounds how long a cluster without trouble takes to come to rest: the brake (60 s after the last loss), a place
@@ -152,35 +172,55 @@ const idleFor = 30 * time.Second
 // Settle waits until the cluster is at rest, and checks that it stays so. Machines without power stay so.
 func (c *Cluster) Settle() {
 	c.t.Helper()
-	deadline := time.Now().Add(settleWithin)
-	for off := ""; ; time.Sleep(time.Second) {
-		if c.Broken() {
-			return
-		}
-		if off = c.unrest(); off == "" {
-			break
-		}
-		if time.Now().After(deadline) {
-			c.fail("P1: the cluster has not come to rest after %s: %s", settleWithin, off)
+	within := settleWithin
+	if c.council != nil {
+		within += councilWithin
+	}
+	if !c.rest(within) {
+		return
+	}
+	if c.council != nil {
+		time.Sleep(c.council.calm())
+		if !c.rest(within) {
 			return
 		}
 	}
 	time.Sleep(time.Second) // what is known may still be on its way to the store
-	before := c.rev()
-	time.Sleep(idleFor)
-	if now := c.rev(); now != before {
-		c.fail("%d writes in an idle cluster", now-before)
+	if written := c.idle(); len(written) > 0 {
+		c.fail("%d writes in an idle cluster: %v", len(written), written)
 	}
 	if off := c.unrest(); off != "" {
 		c.fail("the cluster left its rest by itself: %s", off)
 	}
 }
 
-// rev is the store's revision.
-func (c *Cluster) rev() int64 {
+// rest waits until the cluster is at rest; false if it does not come to it.
+func (c *Cluster) rest(within time.Duration) bool {
+	c.t.Helper()
+	for deadline := time.Now().Add(within); !c.Broken(); time.Sleep(time.Second) {
+		off := c.unrest()
+		if off == "" {
+			return true
+		}
+		if time.Now().After(deadline) {
+			c.fail("P1: the cluster has not come to rest after %s: %s", within, off)
+		}
+	}
+	return false
+}
+
+// idle gives what is written while nothing is to be.
+func (c *Cluster) idle() (written []string) {
 	_, rev, err := c.mem.List(c.t.Context(), "none", store.Read{})
 	c.must(err)
-	return rev
+	ctx, cancel := context.WithTimeout(c.t.Context(), idleFor)
+	defer cancel()
+	for u := range c.mem.Watch(ctx, "", rev) {
+		for _, e := range u.Events {
+			written = append(written, fmt.Sprintf("%s (deleted: %v, %d)", e.Key, e.Deleted, e.Rev))
+		}
+	}
+	return written
 }
 
 // picture is the store as it is, and the cluster as the scheduler sees it.
@@ -194,26 +234,26 @@ type picture struct {
 func (c *Cluster) picture() picture {
 	ctx, all := c.t.Context(), store.Read{}
 	p := picture{map[machine.ID]map[unit.Name]unit.Place{}, map[machine.ID]map[unit.Name]unit.State{}, map[machine.ID]machine.Presence{}, scheduler.Cluster{Lease: agent.DefaultTTL}}
-	for _, n := range c.nodes {
+	for _, n := range c.all() {
 		p.places[n.id], p.states[n.id] = map[unit.Name]unit.Place{}, map[unit.Name]unit.State{}
 	}
-	places, _, err := c.store.Places.List(ctx, "", all)
+	places, _, err := c.truth.Places.List(ctx, "", all)
 	c.must(err)
 	for _, e := range places {
 		p.places[e.Value.Machine][e.Value.Unit.Name] = e.Value
 		p.mind.Places = append(p.mind.Places, e.Value)
 	}
-	states, _, err := c.store.States.List(ctx, "", all)
+	states, _, err := c.truth.States.List(ctx, "", all)
 	c.must(err)
 	for _, e := range states {
 		p.states[e.Value.Machine][e.Value.Unit] = e.Value
 	}
-	alive, _, err := c.store.Alive.List(ctx, "", all)
+	alive, _, err := c.truth.Alive.List(ctx, "", all)
 	c.must(err)
 	for _, e := range alive {
 		p.alive[e.Value.ID] = e.Value
 	}
-	machines, _, err := c.store.Machines.List(ctx, "", all)
+	machines, _, err := c.truth.Machines.List(ctx, "", all)
 	c.must(err)
 	for _, e := range machines {
 		m := scheduler.Machine{Machine: e.Value}
@@ -222,7 +262,7 @@ func (c *Cluster) picture() picture {
 		}
 		p.mind.Machines = append(p.mind.Machines, m)
 	}
-	units, _, err := c.store.Units.List(ctx, "", all)
+	units, _, err := c.truth.Units.List(ctx, "", all)
 	c.must(err)
 	for _, e := range units {
 		p.mind.Units = append(p.mind.Units, scheduler.Prepare(e.Value))
@@ -234,8 +274,13 @@ func (c *Cluster) picture() picture {
 // unrest says what is not as it should be in the end; "" when all is.
 func (c *Cluster) unrest() string {
 	p := c.picture()
-	for _, n := range c.nodes {
+	for _, n := range c.all() {
 		if off := n.unrest(p); off != "" {
+			return off
+		}
+	}
+	if c.council != nil {
+		if off := c.discord(); off != "" {
 			return off
 		}
 	}
@@ -264,10 +309,10 @@ func plain(u scheduler.Unit) bool {
 
 // leaders counts the machines that lead, and those whose process runs.
 func (c *Cluster) leaders() (leaders, on int) {
-	for _, n := range c.nodes {
+	for _, n := range c.all() {
 		n.on(func(p *process) {
 			on++
-			if !p.desk.Status().Since.IsZero() {
+			if d := p.desk.Load(); d != nil && !d.Status().Since.IsZero() {
 				leaders++
 			}
 		})
@@ -279,7 +324,7 @@ func (c *Cluster) leaders() (leaders, on int) {
 func (c *Cluster) takers(p picture) int {
 	n := 0
 	for _, m := range p.mind.Machines {
-		if m.Presence != nil && !m.Drained {
+		if m.Presence != nil && !m.Drained && !m.Witness {
 			n++
 		}
 	}
@@ -289,9 +334,15 @@ func (c *Cluster) takers(p picture) int {
 // unrest says what is not as it should be on this machine.
 func (n *Node) unrest(p picture) string {
 	n.mu.Lock()
-	power, proc := n.power, n.proc
+	power, proc, removed := n.power, n.proc, n.removed
 	n.mu.Unlock()
 	a, present := p.alive[n.id]
+	if removed {
+		if present || len(p.places[n.id])+len(p.states[n.id]) > 0 {
+			return n.name + " was removed and is not forgotten"
+		}
+		return ""
+	}
 	if !power || proc == nil {
 		if present {
 			return n.name + " is off and present"

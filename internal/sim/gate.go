@@ -9,7 +9,6 @@ import (
 	"flota/internal/driver"
 	"flota/internal/fault"
 	"flota/internal/store"
-	"flota/internal/store/mem"
 	"flota/internal/unit"
 )
 
@@ -24,6 +23,7 @@ type gate struct {
 	before  bool          // dies before the last of them, not after
 	late    time.Duration // the next write arrives so much later, when its writer has given up
 	die     func()
+	told    func() // told of each change of the above; nil: nobody is
 }
 
 // errDead is what a dead process gets; nobody sees it.
@@ -31,10 +31,20 @@ var errDead = fault.New(fault.Unavailable, "this process is dead")
 
 func (g *gate) set(f func()) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	f()
 	close(g.changed)
 	g.changed = make(chan struct{})
+	g.mu.Unlock()
+	if g.told != nil {
+		g.told()
+	}
+}
+
+// stands says whether the process does nothing now, for good or for a time.
+func (g *gate) stands() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.dead || g.paused
 }
 
 // pass waits while the process is paused, and fails when it is dead.
@@ -112,19 +122,19 @@ func (g *gate) kill() {
 
 // gatedKV is a process's way to the store. It also checks that each key is written by its one writer.
 type gatedKV struct {
-	*mem.Faulty
+	store.KV
 	g    *gate
 	node *Node
-	role string // agent or leader
+	role string // agent, leader, steward or local
 }
 
 func (k *gatedKV) List(ctx context.Context, prefix string, r store.Read) (items []store.Item, rev int64, err error) {
-	err = k.g.through(func() (err error) { items, rev, err = k.Faulty.List(ctx, prefix, r); return err })
+	err = k.g.through(func() (err error) { items, rev, err = k.KV.List(ctx, prefix, r); return err })
 	return items, rev, err
 }
 
 func (k *gatedKV) Get(ctx context.Context, key string, r store.Read) (it store.Item, ok bool, err error) {
-	err = k.g.through(func() (err error) { it, ok, err = k.Faulty.Get(ctx, key, r); return err })
+	err = k.g.through(func() (err error) { it, ok, err = k.KV.Get(ctx, key, r); return err })
 	return it, ok, err
 }
 
@@ -143,21 +153,21 @@ func (k *gatedKV) Commit(ctx context.Context, t store.Txn) (rev int64, ok bool, 
 		})
 		return 0, false, fault.New(fault.Unavailable, "no answer in time")
 	}
-	err = k.g.write(func() (err error) { rev, ok, err = k.Faulty.Commit(ctx, t); return err })
+	err = k.g.write(func() (err error) { rev, ok, err = k.KV.Commit(ctx, t); return err })
 	return rev, ok, err
 }
 
 func (k *gatedKV) Grant(ctx context.Context, ttl time.Duration) (id store.LeaseID, err error) {
-	err = k.g.write(func() (err error) { id, err = k.Faulty.Grant(ctx, ttl); return err })
+	err = k.g.write(func() (err error) { id, err = k.KV.Grant(ctx, ttl); return err })
 	return id, err
 }
 
 func (k *gatedKV) Renew(ctx context.Context, id store.LeaseID) error {
-	return k.g.write(func() error { return k.Faulty.Renew(ctx, id) })
+	return k.g.write(func() error { return k.KV.Renew(ctx, id) })
 }
 
 func (k *gatedKV) Revoke(ctx context.Context, id store.LeaseID) error {
-	return k.g.write(func() error { return k.Faulty.Revoke(ctx, id) })
+	return k.g.write(func() error { return k.KV.Revoke(ctx, id) })
 }
 
 func (k *gatedKV) Watch(ctx context.Context, prefix string, after int64) <-chan store.Update {
@@ -166,7 +176,7 @@ func (k *gatedKV) Watch(ctx context.Context, prefix string, after int64) <-chan 
 		defer close(out)
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		for u := range k.Faulty.Watch(ctx, prefix, after) {
+		for u := range k.KV.Watch(ctx, prefix, after) {
 			if k.g.pass() != nil {
 				return
 			}
@@ -182,7 +192,7 @@ func (k *gatedKV) Watch(ctx context.Context, prefix string, after int64) <-chan 
 
 // checkWriter holds the transaction against the keyspace: each key has one writer, and the leader's writes have their guard.
 func (k *gatedKV) checkWriter(t store.Txn) {
-	s, me := k.node.c.store, string(k.node.id)
+	s, me := k.node.c.truth, string(k.node.id)
 	for _, op := range t.Then {
 		mine := false
 		switch k.role {
@@ -191,6 +201,9 @@ func (k *gatedKV) checkWriter(t store.Txn) {
 		case "leader":
 			_, place := s.Places.Match(op.Key)
 			mine = op.Key == store.Prefix+"leader" || place && t.If[0].Created != 0
+		case "steward":
+			_, vote := s.Voters.Match(op.Key)
+			mine = vote && t.If[0].Created != 0
 		}
 		if !mine {
 			k.node.c.fail("m%d's %s writes %s, which is another's or without a guard", k.node.i, k.role, op.Key)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"flota/internal/agent"
@@ -13,6 +14,7 @@ import (
 	"flota/internal/machine"
 	"flota/internal/store"
 	"flota/internal/store/mem"
+	"flota/internal/store/relay"
 	"flota/internal/unit"
 	"flota/internal/view"
 )
@@ -26,20 +28,32 @@ type Node struct {
 	fake *fake.Driver
 	disk disk
 
-	mu     sync.Mutex // guards the fields below
-	boots  int
-	power  bool
-	halted bool // its units were ended by a clean shutdown
-	proc   *process
-	runs   map[unit.Name]ran // the last run of each unit here, see checks.go
+	zone    string
+	witness bool
+	peer    string // where its member of the store would listen
+	copy    string // where that member's data lies
+
+	mu      sync.Mutex // guards the fields below
+	boots   int
+	power   bool
+	halted  bool // its units were ended by a clean shutdown, or it was removed
+	removed bool
+	outage  mem.Outage // what the story does to its network
+	epoch   int        // of the cluster, as its disk has it
+	holds   bool       // the authority's key
+	proc    *process
+	runs    map[unit.Name]ran // the last run of each unit here, see checks.go
 }
 
 // process is one run of flota up.
 type process struct {
 	gate   *gate
 	client *mem.Faulty
+	as     func(role string) *store.Store
 	agent  *agent.Agent
-	desk   *leader.Desk
+	desk   atomic.Pointer[leader.Desk] // nil: it never led
+	seat   *seat                       // its part in the store; nil without a council
+	had    mem.Outage                  // of the client; guarded by council.reach
 	cancel context.CancelFunc
 	done   chan struct{} // closed when all of it has ended
 }
@@ -63,8 +77,11 @@ func (d *disk) Save(b []byte) error {
 	return nil
 }
 
+// idOf is the ID of machine i, up to 15.
+func idOf(i int) machine.ID { return machine.ID(strings.Repeat(fmt.Sprintf("%x", i), 32)) }
+
 func newNode(c *Cluster, i int) *Node {
-	n := &Node{c: c, i: i, name: fmt.Sprint("m", i), id: machine.ID(strings.Repeat(fmt.Sprintf("%x", i), 32)), runs: map[unit.Name]ran{}}
+	n := &Node{c: c, i: i, name: fmt.Sprint("m", i), id: idOf(i), runs: map[unit.Name]ran{}}
 	n.fake = fake.New(fake.Options{OnRun: n.onRun})
 	n.fake.PowerCut()
 	return n
@@ -75,6 +92,9 @@ func (n *Node) boot() {
 	n.mu.Lock()
 	on := n.power
 	n.mu.Unlock()
+	if n.isGone() {
+		return
+	}
 	if !on {
 		n.mu.Lock()
 		n.boots++
@@ -98,25 +118,45 @@ func (n *Node) start() {
 	}
 	c := n.c
 	ctx, cancel := context.WithCancel(c.t.Context())
-	p := &process{client: c.mem.Client(), desk: leader.NewDesk(), cancel: cancel, done: make(chan struct{})}
+	p := &process{client: c.mem.Client(), cancel: cancel, done: make(chan struct{})}
 	p.gate = &gate{changed: make(chan struct{}), die: func() { n.end(p) }}
 	log := c.log.With("on", n.name)
-	as := func(role string) *store.Store { return store.New(&gatedKV{p.client, p.gate, n, role}) }
-	leads := as("leader")
-	v := view.New(view.Options{Store: leads, Log: log})
+	var way store.KV = p.client
+	if c.council != nil {
+		p.had, n.outage = mem.None, mem.None
+		p.gate.told = n.reachable
+		p.seat = &seat{n: n, p: p, relay: relay.New(log), log: log}
+		p.seat.relay.Use(p.client)
+		way = p.seat.relay
+	}
+	p.as = func(role string) *store.Store { return store.New(&gatedKV{way, p.gate, n, role}) }
 	p.agent = agent.New(agent.Options{
-		ID: n.id, Presence: machine.Presence{Name: n.name, Size: machine.Size{MemBytes: 1 << 30}, Addr: fmt.Sprint("127.7.0.", n.i), BootID: fmt.Sprint("boot", n.boots)},
-		Store: as("agent"), Driver: &gatedDriver{n.fake, p.gate}, Cache: &n.disk, Log: log,
+		ID: n.id, Presence: machine.Presence{Name: n.name, Size: machine.Size{MemBytes: 1 << 30}, Addr: fmt.Sprint("127.7.0.", n.i), BootID: fmt.Sprint("boot", n.boots),
+			Peer: n.peer, Labels: map[string]string{"zone": n.zone}},
+		Store: p.as("agent"), Driver: &gatedDriver{n.fake, p.gate}, Cache: &n.disk, Log: log,
 	})
 	n.proc = p
 	var hands sync.WaitGroup
-	hands.Go(func() { _ = v.Run(ctx) })
 	hands.Go(func() { _ = p.agent.Run(ctx) })
-	hands.Go(func() {
-		_ = leader.Run(ctx, leader.Options{ID: n.id, Store: leads, View: v, Desk: p.desk, Lease: agent.DefaultTTL, Log: log})
-	})
+	if p.seat != nil {
+		hands.Go(func() {
+			n.reachable()
+			p.seat.run(ctx, p.as("local"))
+		})
+	} else {
+		leads, desk := p.as("leader"), leader.NewDesk()
+		p.desk.Store(desk)
+		v := view.New(view.Options{Store: leads, Log: log})
+		hands.Go(func() { _ = v.Run(ctx) })
+		hands.Go(func() {
+			_ = leader.Run(ctx, leader.Options{ID: n.id, Store: leads, View: v, Desk: desk, Lease: agent.DefaultTTL, Log: log})
+		})
+	}
 	go func() {
 		hands.Wait()
+		if p.seat != nil {
+			_ = p.seat.relay.Close()
+		}
 		c.must(p.client.Close())
 		close(p.done)
 	}()
@@ -169,7 +209,26 @@ func (n *Node) on(f func(p *process)) {
 }
 
 // cut makes or ends an outage of the store for this machine.
-func (n *Node) cut(o mem.Outage) { n.on(func(p *process) { p.client.Cut(o) }) }
+func (n *Node) cut(o mem.Outage) {
+	if n.c.council == nil {
+		n.on(func(p *process) { p.client.Cut(o) })
+		return
+	}
+	n.mu.Lock()
+	if !n.removed || o != mem.None {
+		n.outage = o
+	}
+	n.mu.Unlock()
+	n.reachable()
+}
+
+// hears says whether anybody reaches the machine.
+func (n *Node) hears() bool {
+	n.mu.Lock()
+	p, well := n.proc, n.outage == mem.None
+	n.mu.Unlock()
+	return well && p != nil && !p.gate.stands()
+}
 
 // Kill cuts the power of machine i.
 func (c *Cluster) Kill(i int) {
@@ -242,10 +301,14 @@ func (c *Cluster) Halt(i int) {
 // Heal ends all trouble: everything has power, runs, and reaches the store.
 func (c *Cluster) Heal() {
 	c.tell("--- all is well again")
-	for _, n := range c.nodes {
+	for _, n := range c.all() {
+		if n.isGone() {
+			n.powerOff()
+			continue
+		}
+		n.cut(mem.None)
 		n.on(func(p *process) {
 			p.gate.set(func() { p.gate.paused, p.gate.crash, p.gate.late = false, 0, 0 })
-			p.client.Cut(mem.None)
 			p.client.Lag(0)
 			p.client.Repeat(false)
 			p.client.FailNext(0)

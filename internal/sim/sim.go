@@ -6,6 +6,9 @@
 // random stories. A seed chooses the story; the order of goroutines is the runtime's, so a rare failure may need the same
 // seed several times: go test ./internal/sim -run Seeds -seed N -count 20.
 //
+// A cluster may have voters (NewVoters): then the store answers while a majority of them lives (room sim/engine), and the real steward keeps
+// them as they should be; council.go is what can be done to it, seat.go what a machine's process does for it.
+//
 // It never looks into a room: it uses what daemon uses.
 // Start reading at Cluster and its verbs; they read as a story: c := sim.New(t, 5); c.Start("web", 3); c.Kill(2); c.Settle(); c.Want("web", 3).
 package sim
@@ -21,6 +24,7 @@ import (
 	"time"
 
 	"flota/internal/driver/fake"
+	"flota/internal/fault"
 	"flota/internal/machine"
 	"flota/internal/store"
 	"flota/internal/store/mem"
@@ -38,15 +42,17 @@ type T interface {
 
 // Cluster is a number of machines with their store. Make one with New in a synctest bubble, and End it there.
 type Cluster struct {
-	t     T
-	mem   *mem.Mem
-	store *store.Store // not through anybody's client: what the api of a machine in good health would write
-	nodes []*Node      // machine 1 is nodes[0]
-	began time.Time
-	log   *slog.Logger
-	late  sync.WaitGroup // writes that are still on their way
+	t       T
+	mem     *mem.Mem
+	truth   *store.Store // what the store holds, whoever can read it
+	store   *store.Store // what the api of a machine in good health would write through
+	council *council     // nil: all machines lead, and the store needs no majority
+	began   time.Time
+	log     *slog.Logger
+	late    sync.WaitGroup // writes that are still on their way
 
 	mu      sync.Mutex // guards the fields below
+	nodes   []*Node    // machine 1 is nodes[0]
 	story   []string   // what happened, for failures
 	broken  bool       // a check failed; the rest of the story tells nothing
 	running map[unit.Name]map[int]uint64
@@ -57,15 +63,8 @@ type Cluster struct {
 
 // New makes n machines that are known to the cluster, and starts them.
 func New(t T, n int) *Cluster {
-	c := &Cluster{t: t, mem: mem.New(), began: time.Now(), running: map[unit.Name]map[int]uint64{}}
-	c.store = store.New(c.mem)
-	c.log = slog.New(slog.NewTextHandler(diary{c}, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey {
-			return slog.Attr{}
-		}
-		return a
-	}}))
-	c.watchPlaces()
+	c := newCluster(t)
+	c.watchStore(c.truth.Places.Prefix())
 	for i := 1; i <= n; i++ {
 		node := newNode(c, i)
 		c.nodes = append(c.nodes, node)
@@ -78,10 +77,28 @@ func New(t T, n int) *Cluster {
 	return c
 }
 
+// newCluster makes one without machines.
+func newCluster(t T) *Cluster {
+	c := &Cluster{t: t, mem: mem.New(), began: time.Now(), running: map[unit.Name]map[int]uint64{}}
+	c.truth = store.New(c.mem)
+	c.store = c.truth
+	c.log = slog.New(slog.NewTextHandler(diary{c}, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}}))
+	return c
+}
+
 // End stops everything. The story is over.
 func (c *Cluster) End() {
-	for _, n := range c.nodes {
+	for _, n := range c.all() {
 		n.powerOff()
+	}
+	if c.council != nil {
+		c.council.acts.Wait()
+		_ = c.council.face.Close()
 	}
 	c.late.Wait()
 	c.endWatch()
@@ -134,6 +151,16 @@ func (c *Cluster) Broken() bool {
 
 // Elapsed is the simulated time.
 func (c *Cluster) Elapsed() time.Duration { return time.Since(c.began) }
+
+// asked is must for what an operator asked for: it may have been asked while the store was away.
+func (c *Cluster) asked(err error) {
+	c.t.Helper()
+	if c.council != nil && (fault.Is(err, fault.Unavailable) || fault.Is(err, fault.NotFound)) {
+		c.tell("the cluster refuses: %v", err)
+		return
+	}
+	c.must(err)
+}
 
 func (c *Cluster) must(err error) {
 	c.t.Helper()
@@ -238,14 +265,14 @@ func (c *Cluster) Replace(n unit.Name, mark string) {
 func (c *Cluster) Destroy(n unit.Name) {
 	c.tell("--- destroy %s", n)
 	_, err := c.store.Units.Delete(c.t.Context(), string(n))
-	c.must(err)
+	c.asked(err)
 }
 
 // Drain takes machine i's units away, or lets it have some again.
 func (c *Cluster) Drain(i int, drained bool) {
 	c.tell("--- drain m%d: %v", i, drained)
 	_, err := c.store.Machines.Update(c.t.Context(), string(c.node(i).id), func(m *machine.Machine) error { m.Drained = drained; return nil })
-	c.must(err)
+	c.asked(err)
 }
 
 // Label gives machine i a label.
@@ -261,20 +288,27 @@ func (c *Cluster) Label(i int, key, value string) {
 		m.Labels = labels
 		return nil
 	})
-	c.must(err)
+	c.asked(err)
 }
 
 // node gives machine i, from 1.
-func (c *Cluster) node(i int) *Node { return c.nodes[i-1] }
+func (c *Cluster) node(i int) *Node { return c.all()[i-1] }
+
+// all gives the machines so far, removed ones too.
+func (c *Cluster) all() []*Node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nodes[:len(c.nodes):len(c.nodes)]
+}
 
 // Blackout takes the store away from all machines for d.
 func (c *Cluster) Blackout(o mem.Outage, d time.Duration) {
 	c.tell("--- the store is away for %s (%d)", d, o)
-	for _, n := range c.nodes {
+	for _, n := range c.all() {
 		n.cut(o)
 	}
 	time.Sleep(d)
-	for _, n := range c.nodes {
+	for _, n := range c.all() {
 		n.cut(mem.None)
 	}
 	c.tell("--- the store is back")

@@ -14,11 +14,12 @@ import (
 )
 
 var (
-	oneSeed = flag.Uint64("seed", 0, "tell only the story of this seed")
-	seeds   = flag.Uint64("seeds", 500, "tell the stories of so many seeds")
-	from    = flag.Uint64("from", 1, "the first of them")
-	steps   = flag.Int("steps", 40, "how long a story is")
-	soak    = flag.Bool("soak", false, "tell stories of new seeds until stopped")
+	oneSeed    = flag.Uint64("seed", 0, "tell only the story of this seed")
+	seeds      = flag.Uint64("seeds", 500, "tell the stories of so many seeds")
+	voterSeeds = flag.Uint64("voterseeds", 20, "tell so many stories with voters")
+	from       = flag.Uint64("from", 1, "the first of them")
+	steps      = flag.Int("steps", 40, "how long a story is")
+	soak       = flag.Bool("soak", false, "tell stories of new seeds until stopped")
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -65,7 +65,7 @@ type Step struct {
 func Begin(now Rotation, trust []string) (Step, error) {
 	if now != Steady {
 		return Step{}, fault.WithHint(fault.New(fault.Conflict, "the authority is being changed already (step %s)", now),
-			"flota trust shows what it waits for")
+			"flota trust show says what it waits for")
 	}
 	return Step{Rotation: Spread, Trust: trust, Make: true, Reason: "a change of the authority was asked for"}, nil
 }

@@ -20,7 +20,7 @@ import (
 func (t *tool) newBackup() *cobra.Command {
 	var s sealFlags
 	c := &cobra.Command{
-		Use: "backup FILE", Short: "Write what the cluster remembers into a file, encrypted; verify and inspect such files",
+		Use: "backup FILE", Short: "Write what the cluster remembers into a file, encrypted; verify and inspect such files, and set when voters keep their own",
 		Long: `Write what the cluster remembers, and the key of its authority, into FILE ("-" is standard output): a consistent copy, checksummed, encrypted with a
 passphrase or to age recipients. The machine sends it to this command, which encrypts it: no machine learns the passphrase. FILE appears complete
 or not at all; one that is there is replaced. Only root on a machine of the cluster may do this.`,
@@ -38,7 +38,7 @@ or not at all; one that is there is replaced. Only root on a machine of the clus
 		},
 	}
 	s.add(c)
-	c.AddCommand(t.newVerify(), t.newInspect())
+	c.AddCommand(t.newVerify(), t.newInspect(), t.newSchedule())
 	return c
 }
 

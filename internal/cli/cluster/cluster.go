@@ -54,8 +54,10 @@ type tool struct {
 const pollEvery = time.Second
 
 // New makes the commands.
-func New(env Env) Commands {
-	t := &tool{Env: env, poll: pollEvery}
+func New(env Env) Commands { return (&tool{Env: env, poll: pollEvery}).commands() }
+
+// commands makes them.
+func (t *tool) commands() Commands {
 	return Commands{
 		Token: t.newToken(), Trust: t.newTrust(), Backup: t.newBackup(), Leave: t.newLeave(), Recover: t.newRecover(), Restore: t.newRestore(),
 		Remove: t.newRemove(),

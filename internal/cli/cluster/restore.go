@@ -6,17 +6,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"flota/internal/backup"
+	"flota/internal/cli/show"
 	"flota/internal/fault"
 	"flota/internal/machine"
 )
@@ -164,12 +163,17 @@ func left(res backup.Restored) []string {
 	return counts(all)
 }
 
+// tableWords says what the keys of a table are; tables that are not here tell a person nothing.
+var tableWords = []struct{ prefix, word string }{
+	{"flota/units/", "unit"}, {"flota/machines/", "machine"}, {"flota/places/", "place"}, {"user/", "key"},
+	{"flota/keytokens/", "access token"}, {"flota/tokens/", "join token"}, {"flota/removed/", "removed machine"},
+}
+
 // counts prints numbers of keys by table, in words: "3 units".
 func counts(tables map[string]int) (out []string) {
-	for _, prefix := range slices.Sorted(maps.Keys(tables)) {
-		name := strings.TrimPrefix(strings.TrimSuffix(prefix, "/"), "flota/")
-		if n := tables[prefix]; n > 0 {
-			out = append(out, fmt.Sprintf("%s: %d", name, n))
+	for _, w := range tableWords {
+		if n := tables[w.prefix]; n > 0 {
+			out = append(out, show.Count(n, w.word))
 		}
 	}
 	return out

@@ -126,7 +126,6 @@ func leaving(st api.Status, force bool) string {
 // newRecover is `flota recover`.
 func (t *tool) newRecover() *cobra.Command {
 	var yes bool
-	var q api.Recover
 	c := &cobra.Command{
 		Use: "recover", Short: "Go on from this machine's copy after most voters were lost for good",
 		Long: `Make a working cluster with one voter out of the copy of the store that this machine has. This is only for when most voters are lost for good:
@@ -140,21 +139,20 @@ vote again when they are needed. Machines that never come back are removed with 
 			if err := t.mayAsk(yes); err != nil {
 				return err
 			}
-			return t.withAPI(func(c *api.Client) error { return t.recover(cmd.Context(), c, q, yes) })
+			return t.withAPI(func(c *api.Client) error { return t.recover(cmd.Context(), c, yes) })
 		},
 	}
-	c.Flags().BoolVar(&q.Force, "force", false, "do it although other voters answer; those join again then")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return c
 }
 
 // recover makes the machine that answers the only voter.
-func (t *tool) recover(ctx context.Context, c *api.Client, q api.Recover, yes bool) error {
+func (t *tool) recover(ctx context.Context, c *api.Client, yes bool) error {
 	st, err := c.Status(ctx)
 	if err != nil {
 		return err
 	}
-	if st.Store.Quorum && !q.Force {
+	if st.Store.Quorum {
 		return fault.WithHint(fault.New(fault.Conflict, "the store has a quorum of its voters: there is nothing to recover"), "flota status shows the voters")
 	}
 	if !yes {
@@ -165,7 +163,7 @@ func (t *tool) recover(ctx context.Context, c *api.Client, q api.Recover, yes bo
 	if err := t.confirm(ctx, yes, fmt.Sprintf("Recover from the copy of %s?", st.Answered)); err != nil {
 		return err
 	}
-	err = c.Recover(ctx, q, t.step)
+	err = c.Recover(ctx, api.Recover{}, t.step)
 	if err != nil && ctx.Err() != nil {
 		t.note("interrupted; the recovery goes on without this command: flota status shows what became of it")
 	}

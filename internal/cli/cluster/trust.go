@@ -56,7 +56,7 @@ type seat struct {
 
 // shownTrust is what trust show prints for programs.
 type shownTrust struct {
-	admit.Trust
+	api.Trust
 	Machines []seat `json:"machines"`
 }
 
@@ -81,10 +81,23 @@ func (t *tool) showTrust(ctx context.Context, c *api.Client) error {
 	}
 	fmt.Fprintf(t.Out, "  cluster: %s\n", now.Cluster)
 	for i, h := range now.Authorities {
-		fmt.Fprintf(t.Out, "authority: %s (%s)\n", h, part(now, i))
+		fmt.Fprintf(t.Out, "authority: %s (%s)\n", h, part(now.Trust, i))
 	}
-	fmt.Fprintf(t.Out, "   change: %s\n\n", progress(now))
+	fmt.Fprintf(t.Out, "   change: %s\n", progress(now.Trust))
+	if x := now.Certificate; x != nil {
+		fmt.Fprintf(t.Out, "  expires: %s, the certificate of %s, %s\n", x.Ends.Local().Format(stamp), x.Machine, renewal(*x, time.Now()))
+	}
+	fmt.Fprintln(t.Out)
 	return show.Table(t.Out, show.Flota, []string{"MACHINE", "STATUS", "CERTIFICATE OF", "TRUSTS", "HOLDS KEY OF"}, rows)
+}
+
+// renewal says when a certificate is renewed: by itself, at half of its life. Source: trust.Identity.Run.
+func renewal(x api.Certificate, now time.Time) string {
+	due := x.Made.Add(x.Ends.Sub(x.Made) / 2)
+	if now.After(due) {
+		return "which should have renewed itself at " + due.Local().Format(stamp)
+	}
+	return "which renews itself at " + due.Local().Format(stamp) + " at the latest"
 }
 
 // part says what the authority at a place in the bundle is for: the first issues. Source: trust.Rotation.
@@ -166,10 +179,10 @@ func (t *tool) rotate(ctx context.Context, c *api.Client, noBlock bool) error {
 			return err
 		}
 		told = ""
-		if progress(next) != progress(now) {
-			t.rotation(next)
+		if progress(next.Trust) != progress(now) {
+			t.rotation(next.Trust)
 		}
-		now = next
+		now = next.Trust
 	}
 	if noBlock {
 		t.note("flota trust show tells how far it is")

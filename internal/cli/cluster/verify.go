@@ -90,6 +90,10 @@ func (t *tool) open(ctx context.Context, path string) (*opened, backup.Sealed, e
 		if err != nil {
 			return nil, backup.Sealed{}, noFile(err, "read the backup")
 		}
+		if st, err := f.Stat(); err == nil && st.IsDir() {
+			f.Close()
+			return nil, backup.Sealed{}, fault.New(fault.Invalid, "read the backup: %s is a directory", path)
+		}
 		in, end = f, f
 	}
 	var head bytes.Buffer

@@ -119,3 +119,21 @@ func TestManyUnitsDoNotFloodATerminal(t *testing.T) {
 		t.Errorf("%q", b.String()[max(0, b.Len()-200):])
 	}
 }
+
+func TestRoles(t *testing.T) {
+	for _, c := range []struct {
+		m           machine.Machine
+		leads       bool
+		text, words string
+	}{
+		{machine.Machine{}, false, "client", "client: it holds no copy of the store"},
+		{machine.Machine{}, true, "client,leader", "client: it holds no copy of the store; it leads the cluster"},
+		{machine.Machine{Learner: true}, false, "learner", "learner: it holds a copy of the store and does not vote"},
+		{machine.Machine{Voter: true}, true, "voter,leader", "voter: it holds a copy of the store and votes; it leads the cluster"},
+		{machine.Machine{Voter: true, Witness: true}, false, "witness", "witness, voter: it holds a copy of the store and votes; no unit is placed on it"},
+	} {
+		m := api.Machine{Machine: c.m, Leader: c.leads}
+		want(t, role(m), c.text)
+		want(t, roleInWords(m), c.words)
+	}
+}

@@ -71,7 +71,7 @@ func (a *asker) end() {
 // TestCertificatesRenew gives certificates a short life and asks all the while: they are renewed and no request fails. A machine that was off for
 // longer than the life of its certificate is back by itself.
 func TestCertificatesRenew(t *testing.T) {
-	life, under := 12*time.Second, 40*time.Second
+	life, under := 10*time.Second, 25*time.Second
 	if *long {
 		life, under = 30*time.Second, 5*time.Minute
 	}

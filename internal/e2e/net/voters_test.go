@@ -83,7 +83,7 @@ func TestGrowAndShrink(t *testing.T) {
 		if n%2 == 0 {
 			b.must(t, last, "machine", "remove", b.at(i).name)
 		} else {
-			b.must(t, i, "leave")
+			b.must(t, i, "leave", "--yes")
 		}
 		within(t, patience, "it is gone", func() error {
 			s, err := b.status(last)

@@ -47,6 +47,9 @@ var noise = []string{
 	"data-dir used by this member must be removed",
 	"Validation on configuration change failed", // the caller gets the error
 	"failed to promote a member",
+	"bootstrap failed", // Start gives the error, and is called again
+	"failed to get downgrade enabled status",
+	"failed to parse cluster version of remote member",
 	"rejecting promote learner",
 }
 
