@@ -73,7 +73,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	m.driver, err = process.Open(ctx, process.Options{
 		DataDir: m.home.dir, Strict: o.Strict, Log: o.Log.With("room", "process"),
-		Env: []string{"FLOTA_MACHINE=" + o.Name, "FLOTA_ADDR=" + o.Addr},
+		Env: []string{"FLOTA_MACHINE=" + o.Name, "FLOTA_ADDR=" + o.Addr, "FLOTA_KEYS=" + m.keysAddr()},
 	})
 	if err != nil {
 		return fmt.Errorf("start supervisor: %w", err)
