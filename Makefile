@@ -18,6 +18,7 @@ down:
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/flota ./cmd/flota
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/hello ./examples/hello
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/reconfigure ./examples/reconfigure
 
 ## test: install what the tests need, then lint and test with the race detector
 test: setup lint
@@ -35,7 +36,8 @@ lint:
 
 ## bench: the benchmarks that ARCHITECTURE.md quotes
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./internal/scheduler ./internal/store/... ./internal/unit ./internal/keys/...
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 40m ./internal/scheduler ./internal/store/... ./internal/unit ./internal/keys/...
+	$(GO) test -run '^$$' -bench . -timeout 20m ./cmd/flota
 	scripts/measure
 
 ## soak: random cluster histories on virtual time until stopped

@@ -124,8 +124,8 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// docCluster starts a dev cluster of three machines that ends with the test. env is the environment of commands on it.
-func docCluster(t *testing.T) (dir string, env []string, base string) {
+// docCluster starts a dev cluster, of three machines unless more flags say otherwise, that ends with the test. env is the environment of commands on it.
+func docCluster(t testing.TB, more ...string) (dir string, env []string, base string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "fd")
 	if err != nil {
@@ -149,6 +149,6 @@ func docCluster(t *testing.T) (dir string, env []string, base string) {
 		}
 		_ = os.RemoveAll(dir)
 	})
-	flota("dev", "up", "--base", base, "--detach")
+	flota(append([]string{"dev", "up", "--base", base, "--detach"}, more...)...)
 	return dir, env, base
 }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -204,13 +205,16 @@ func spawn(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	cmd := exec.Command(args[1], args[2:]...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = f, f, ts.MkAbs(".")
-	for _, key := range []string{"PATH", "HOME", "FLOTA_CONFIG", "FLOTA_DEV_DIR"} {
+	for _, key := range []string{"PATH", "HOME", "FLOTA_CONFIG", "FLOTA_DEV_DIR", "ETCDCTL_API"} {
 		cmd.Env = append(cmd.Env, key+"="+ts.Getenv(key))
 	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a shell waits for what it runs before it ends
 	ts.Check(cmd.Start())
 	ts.Defer(func() {
-		_ = cmd.Process.Signal(os.Interrupt) // it may have ended
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) // it may have ended
+		kill := time.AfterFunc(5*time.Second, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 		_ = cmd.Wait()
+		kill.Stop()
 		_ = f.Close()
 	})
 }

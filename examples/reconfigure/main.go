@@ -46,7 +46,7 @@ type service struct {
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:8100", "address to serve HTTP on")
-	keys := flag.String("keys", "127.0.0.1:2379", "HOST:PORT of this machine's keys; of several the first that answers is used")
+	keys := flag.String("keys", cmp.Or(os.Getenv("FLOTA_KEYS"), "127.0.0.1:2379"), "HOST:PORT of this machine's keys; of several the first that answers is used [FLOTA_KEYS]")
 	dir := flag.String("dir", "/reconfigure", "the keys color and message below this one are the configuration")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

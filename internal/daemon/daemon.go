@@ -144,7 +144,7 @@ func (m *machineNow) openDriver(ctx context.Context) (err error) {
 		m.driver = idle.Driver{}
 		return nil
 	}
-	env := []string{"FLOTA_MACHINE=" + m.Name, "FLOTA_ADDR=" + m.Addr}
+	env := []string{"FLOTA_MACHINE=" + m.Name, "FLOTA_ADDR=" + m.Addr, "FLOTA_KEYS=" + m.keysAddr()}
 	m.supervisor, err = process.Open(ctx, process.Options{DataDir: m.home.dir, Strict: m.Strict, Log: m.Log.With("room", "process"), Env: env})
 	m.driver = m.supervisor
 	if err != nil {

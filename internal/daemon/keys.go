@@ -54,7 +54,7 @@ func (m *machineNow) listenKeys() error {
 	l, err := net.Listen("tcp", m.KeysAddr)
 	if err != nil {
 		return fault.WithHint(fault.Wrap(fault.Conflict, err, "serve keys on %s", m.KeysAddr),
-			"is an etcd running there? Choose another address with --keys-addr, or %s", NoKeys)
+			"if an etcd runs there (ss -ltnp shows it), stop it and start flota up again; or serve the keys elsewhere with --keys-addr 127.0.0.1:23790, or not at all with --keys-addr %s", NoKeys)
 	}
 	m.keysListener = newHandoff(l)
 	return nil

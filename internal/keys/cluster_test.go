@@ -85,7 +85,7 @@ func number(t *testing.T, ctx context.Context, c *clientv3.Client, key string) i
 // increments adds 1 to a counter under a mutex, by reading and writing: two at once would lose one. The write holds only while the lock
 // does, as programs must do it that want more than advice.
 func increments(t *testing.T, ctx context.Context, c *clientv3.Client, until time.Time, n *atomic.Int64) {
-	for time.Now().Before(until) {
+	for (time.Now().Before(until) || n.Load() == 0) && ctx.Err() == nil {
 		func() {
 			s, err := concurrency.NewSession(c, concurrency.WithTTL(5), concurrency.WithContext(ctx))
 			if err != nil {
@@ -117,7 +117,7 @@ func increments(t *testing.T, ctx context.Context, c *clientv3.Client, until tim
 
 // transfers moves 1 from one account to the other in a software transaction.
 func transfers(t *testing.T, ctx context.Context, c *clientv3.Client, until time.Time, n *atomic.Int64) {
-	for i := 0; time.Now().Before(until); i++ {
+	for i := 0; (time.Now().Before(until) || n.Load() == 0) && ctx.Err() == nil; i++ {
 		from, to := fmt.Sprint("accounts/", i%2), fmt.Sprint("accounts/", (i+1)%2)
 		try, cancel := context.WithTimeout(ctx, 3*time.Second)
 		_, err := concurrency.NewSTM(c, func(s concurrency.STM) error {
@@ -183,19 +183,26 @@ func TestRegisterUnderKill(t *testing.T) {
 	ctx := patientCtx(t)
 	var mu sync.Mutex
 	var history []op
+	var wrote, read atomic.Int64 // well
 	begin := time.Now()
+	enough := func() bool { return time.Since(begin) > 5*time.Second && wrote.Load() >= 50 && read.Load() >= 50 }
 	b.during(1, func() {
 		var all sync.WaitGroup
 		for i := range b.boxes {
 			c := b.dial(i)
 			for w := range 3 {
 				all.Go(func() {
-					for n := 0; time.Since(begin) < 5*time.Second; n++ {
+					for n := 0; !enough() && ctx.Err() == nil; n++ {
 						o := op{write: w == 0, value: fmt.Sprint(i, "-", n), began: time.Since(begin)}
 						try, cancel := context.WithTimeout(ctx, 2*time.Second)
 						once(try, c, &o)
 						cancel()
 						o.ended = time.Since(begin)
+						if w == 0 && !o.unknown {
+							wrote.Add(1)
+						} else if o.rev != 0 {
+							read.Add(1)
+						}
 						mu.Lock()
 						history = append(history, o)
 						mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
@@ -40,9 +42,12 @@ type edge struct {
 	g       *guard
 	cc      *grpc.ClientConn
 	methods map[string]method
+	forward func(context.Context) (net.Conn, error)
 
 	mu   sync.Mutex // guards the field below
 	conn net.Conn   // the last one made to a voter
+
+	lost atomic.Bool // the voter that was asked last had no quorum
 }
 
 // method is what is needed to pass a call on.
@@ -53,7 +58,7 @@ type method struct {
 
 // newEdge makes an edge; forward connects to a voter's front, to another one each time if it can.
 func newEdge(g *guard, forward func(context.Context) (net.Conn, error)) (*edge, error) {
-	e := &edge{g: g, methods: map[string]method{}}
+	e := &edge{g: g, methods: map[string]method{}, forward: forward}
 	for name := range allowed {
 		m, err := describe(name)
 		if err != nil {
@@ -78,7 +83,7 @@ func newEdge(g *guard, forward func(context.Context) (net.Conn, error)) (*edge, 
 		}),
 		grpc.WithConnectParams(params),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: askWait, PermitWithoutStream: true}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(newPassing()), grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)),
 		grpc.WithIdleTimeout(0),
 	)
 	if err != nil {
@@ -111,8 +116,11 @@ func (e *edge) handle(_ any, ss grpc.ServerStream) (err error) {
 	if !ok {
 		return refusal(name)
 	}
-	if m.streaming {
+	switch {
+	case m.streaming:
 		return e.pump(ss, name, m)
+	case isKV(name):
+		return e.pass(ss, name, m)
 	}
 	req := m.in.New().Interface()
 	if err := ss.RecvMsg(req); err != nil {
@@ -134,10 +142,49 @@ func (e *edge) handle(_ any, ss grpc.ServerStream) (err error) {
 	if err != nil {
 		return err
 	}
+	noteLease(ss.Context(), req, resp)
+	return e.answer(ss, head, trim(gr, resp))
+}
+
+// isKV says whether a method is one of those that make up nearly all calls: to read and to write keys.
+func isKV(name string) bool { return strings.HasPrefix(name, "/etcdserverpb.KV/") }
+
+// pass passes a call on as it came. It is looked into only if something could be wrong with it: if the caller may not do everything, or if it is so long
+// that there could be a key or a value in it that is longer than allowed.
+func (e *edge) pass(ss grpc.ServerStream, name string, m method) error {
+	ctx, req, resp := ss.Context(), &raw{}, &raw{}
+	if err := ss.RecvMsg(req); err != nil {
+		return err
+	}
+	gr, err := e.g.grant(ctx)
+	if err != nil {
+		return err
+	}
+	if !gr.All || len(req.b) > min(e.g.limits.KeyBytes, e.g.limits.ValueBytes) {
+		msg := m.in.New().Interface()
+		if err := proto.Unmarshal(req.b, msg); err != nil {
+			return status.Errorf(codes.Internal, "the request cannot be read: %v", err)
+		}
+		if err := e.g.limits.check(msg); err != nil {
+			return err
+		}
+		if err := e.g.permit(ctx, gr, msg); err != nil {
+			return err
+		}
+	}
+	head, err := e.invoke(ctx, name, req, resp)
+	if err != nil {
+		return err
+	}
+	return e.answer(ss, head, resp)
+}
+
+// answer sends what a voter answered.
+func (e *edge) answer(ss grpc.ServerStream, head metadata.MD, resp any) error {
 	if len(head.Get(StaleHeader)) > 0 {
 		_ = ss.SetHeader(metadata.Pairs(StaleHeader, "true")) // nothing was sent yet
 	}
-	return ss.SendMsg(trim(gr, resp))
+	return ss.SendMsg(resp)
 }
 
 // invoke carries one call out.
@@ -155,7 +202,18 @@ func (e *edge) invoke(ctx context.Context, name string, req, resp any) (head met
 			return head, err
 		}
 	}
-	return nil, err
+	return nil, e.away(err)
+}
+
+// away puts into words what became of a call whose connection to a voter broke. What voters say themselves stays as it is.
+func (e *edge) away(err error) error {
+	switch {
+	case status.Code(err) != codes.Unavailable || strings.HasPrefix(grpcText(err), "etcdserver:"):
+		return err
+	case e.lost.Load():
+		return status.Error(codes.Unavailable, "etcdserver: no leader; whether it was done is not known")
+	}
+	return status.Error(codes.Unavailable, "etcdserver: the machine that holds the keys went away; whether it was done is not known")
 }
 
 // reach waits a little until there is a connection to a voter.
@@ -232,35 +290,16 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// watch leaves a voter that has lost the quorum for another, until ctx ends.
-func (e *edge) watch(ctx context.Context) {
-	defer e.cc.Close()
-	for ctx.Err() == nil {
-		if !e.serves(ctx) && ctx.Err() == nil {
-			e.mu.Lock()
-			c := e.conn
-			e.mu.Unlock()
-			if c != nil {
-				c.Close()
-			}
-		}
-		pause(ctx, askEvery)
-	}
-}
-
-// serves says whether the voter in use answers what needs a quorum.
-func (e *edge) serves(ctx context.Context) bool {
-	if e.reach(ctx) != nil {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, askWait)
-	defer cancel()
-	return e.cc.Invoke(ctx, "/etcdserverpb.KV/Range", &pb.RangeRequest{Key: []byte{0}, CountOnly: true}, &pb.RangeResponse{}) == nil
-}
-
 // leaseKeys asks a voter which keys end with a lease.
 func (e *edge) leaseKeys(ctx context.Context, id int64) ([][]byte, error) {
 	resp := &pb.LeaseTimeToLiveResponse{}
 	_, err := e.invoke(ctx, "/etcdserverpb.Lease/LeaseTimeToLive", &pb.LeaseTimeToLiveRequest{ID: id, Keys: true}, resp)
 	return resp.Keys, err
+}
+
+// leaseIDs asks a voter which leases of applications there are.
+func (e *edge) leaseIDs(ctx context.Context) ([]int64, error) {
+	resp := &pb.LeaseLeasesResponse{}
+	_, err := e.invoke(ctx, "/etcdserverpb.Lease/LeaseLeases", &pb.LeaseLeasesRequest{}, resp)
+	return idsOf(resp), err
 }

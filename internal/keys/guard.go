@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/txn"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -37,7 +38,8 @@ type guard struct {
 	usage  *usage // nil without a node
 	// leaseKeys gives the keys, in the application's view, that end with a lease.
 	leaseKeys func(ctx context.Context, id int64) ([][]byte, error)
-	watches   atomic.Int64 // through this machine
+	leaseIDs  func(ctx context.Context) ([]int64, error) // of all of applications
+	watches   atomic.Int64                               // through this machine
 	log       *slog.Logger
 }
 
@@ -57,7 +59,13 @@ func (g *guard) vet(ctx context.Context, method string, msg any) (access.Grant, 
 	if err != nil {
 		return gr, err
 	}
-	return gr, g.permit(ctx, gr, msg)
+	if err := g.permit(ctx, gr, msg); err != nil {
+		return gr, err
+	}
+	if _, ok := msg.(*pb.LeaseGrantRequest); ok {
+		return gr, g.mayGrant(ctx)
+	}
+	return gr, nil
 }
 
 // refusal is the answer to a method that is not allowed.
@@ -79,6 +87,9 @@ func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 		return g.authenticate(ctx, m)
 	}
 	resp, err = g.carry(ctx, req, handler)
+	if err == nil {
+		noteLease(ctx, req, resp)
+	}
 	return trim(gr, resp), err
 }
 
@@ -138,9 +149,12 @@ func (g *guard) gate(ctx context.Context, req any) error {
 	switch m := req.(type) {
 	case *pb.RangeRequest:
 		if m.Serializable {
-			if g.stale() {
-				_ = grpc.SetHeader(ctx, metadata.Pairs(StaleHeader, "true")) // fails for callers inside, who have no headers
-			}
+			g.mark(ctx)
+			return nil
+		}
+	case *pb.TxnRequest:
+		if txn.IsTxnSerializable(m) {
+			g.mark(ctx)
 			return nil
 		}
 	case *pb.StatusRequest, *pb.MemberListRequest, *pb.AuthStatusRequest:
@@ -150,6 +164,13 @@ func (g *guard) gate(ctx context.Context, req any) error {
 		return rpctypes.ErrGRPCNoLeader
 	}
 	return nil
+}
+
+// mark marks the answer to a call that is answered from this voter's copy, if there is no quorum to say whether that is the newest.
+func (g *guard) mark(ctx context.Context) {
+	if g.stale() {
+		_ = grpc.SetHeader(ctx, metadata.Pairs(StaleHeader, "true")) // fails for callers inside, who have no headers
+	}
 }
 
 // stale says whether this voter knows of no leader.

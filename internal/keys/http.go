@@ -163,9 +163,6 @@ func httpError(w http.ResponseWriter, code int, c codes.Code, text string) {
 // permitV2 asks for a token that covers the key and all keys below it, since a v2 request may mean those too.
 func (f *Front) permitV2(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if f.guard.stale() {
-			w.Header().Set(StaleHeader, "true")
-		}
 		key, ok := strings.CutPrefix(r.URL.Path, "/v2/keys")
 		if f.Auth == nil || !ok {
 			h.ServeHTTP(w, r)
@@ -181,9 +178,32 @@ func (f *Front) permitV2(h http.Handler) http.Handler {
 			refuseV2(w, err)
 			return
 		}
+		if !change { // it may wait for as long as it likes
+			w = &watched{ResponseWriter: w, still: func() bool {
+				_, err := f.guard.check(r.Context(), Credentials(r.Header.Get("Authorization")))
+				return err == nil
+			}}
+		}
 		h.ServeHTTP(w, r)
 	})
 }
+
+// watched lets nothing more through once the token that opened the request does not count any more.
+type watched struct {
+	http.ResponseWriter
+	still func() bool
+}
+
+// Write implements http.ResponseWriter.
+func (x *watched) Write(b []byte) (int, error) {
+	if !x.still() {
+		return 0, errNotGranted
+	}
+	return x.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController find the connection.
+func (x *watched) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
 // refuseV2 answers as etcd's v2 API does: error 110.
 func refuseV2(w http.ResponseWriter, err error) {

@@ -6,6 +6,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
 	"go.etcd.io/etcd/server/v3/proxy/grpcproxy/adapter"
 	"google.golang.org/grpc"
@@ -20,7 +21,7 @@ func (g *guard) client() *clientv3.Client {
 	c := clientv3.NewCtxClient(context.Background(), clientv3.WithZapLogger(s.Logger()))
 	c.KV = clientv3.NewKVFromKVClient(adapter.KvServerToKvClient(&kvInside{inner: v3rpc.NewQuotaKVServer(s), g: g}), c)
 	c.Lease = clientv3.NewLeaseFromLeaseClient(adapter.LeaseServerToLeaseClient(&leaseInside{inner: v3rpc.NewQuotaLeaseServer(s), g: g}), c, time.Second)
-	c.Watcher = blankWatcher{clientv3.NewWatchFromWatchClient(adapter.WatchServerToWatchClient(&watchInside{inner: v3rpc.NewWatchServer(s), g: g}), c)}
+	c.Watcher = blankWatcher{clientv3.NewWatchFromWatchClient(adapter.WatchServerToWatchClient(&watchInside{inner: v3rpc.NewWatchServer(s), g: g}), c), s}
 	c.Maintenance = clientv3.NewMaintenanceFromMaintenanceClient(adapter.MaintenanceServerToMaintenanceClient(v3rpc.NewMaintenanceServer(s, nil)), c)
 	c.Cluster = clientv3.NewClusterFromClusterClient(adapter.ClusterServerToClusterClient(&clusterInside{inner: v3rpc.NewClusterServer(s)}), c)
 	return c
@@ -28,7 +29,10 @@ func (g *guard) client() *clientv3.Client {
 
 // blankWatcher gives watches contexts that print the same: clientv3 tells them apart by how they print, and printing one whose values change
 // is a race. Source: etcd's v3client.
-type blankWatcher struct{ clientv3.Watcher }
+type blankWatcher struct {
+	clientv3.Watcher
+	server *etcdserver.EtcdServer
+}
 
 type blankContext struct{ context.Context }
 

@@ -21,7 +21,9 @@ import (
 	"syscall"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -102,12 +104,13 @@ func (f *Front) other() (err error) {
 	if f.edge, err = newEdge(f.guard, f.Forward); err != nil {
 		return err
 	}
-	f.guard.leaseKeys = f.edge.leaseKeys
-	f.grpc = grpc.NewServer(append(serverOptions(), grpc.UnknownServiceHandler(f.edge.handle),
+	f.guard.leaseKeys, f.guard.leaseIDs = f.edge.leaseKeys, f.edge.leaseIDs
+	f.grpc = grpc.NewServer(append(serverOptions(), grpc.UnknownServiceHandler(f.edge.handle), grpc.ForceServerCodecV2(newPassing()),
 		grpc.MaxRecvMsgSize(recvBytes), grpc.MaxSendMsgSize(math.MaxInt32))...)
 	f.apps, err = clientv3.New(clientv3.Config{
 		Endpoints:          []string{"passthrough:///inside"},
 		MaxCallSendMsgSize: recvBytes,
+		Logger:             zap.NewNop(), // who asks is told
 		DialOptions: []grpc.DialOption{
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return f.inside.DialContext(ctx) }),
@@ -117,6 +120,7 @@ func (f *Front) other() (err error) {
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "connect to the keys from within")
 	}
+	f.apps.KV = clientv3.NewKVFromKVClient(edgeKV{pb.NewKVClient(f.apps.ActiveConnection()), f.edge}, f.apps)
 	return nil
 }
 

@@ -18,7 +18,8 @@ type Limits struct {
 	Conns      int   // connections to this machine's front at once; default 8192, at most half of the files the process may open
 	Watches    int   // of one connection; default 10,000
 	AllWatches int   // through this machine; default 100,000, which take about 1 GB when all differ
-	Leases     int   // in the cluster; default 100,000
+	Leases     int   // granted over one connection and not ended; default 10,000
+	AllLeases  int   // in the cluster; default 100,000
 }
 
 // The defaults of Limits.
@@ -29,7 +30,8 @@ const (
 	conns      = 8192
 	watches    = 10_000
 	allWatches = 100_000
-	leases     = 100_000
+	leases     = 10_000
+	allLeases  = 100_000
 )
 
 // fill sets defaults. fault.Invalid for limits that cannot be held.
@@ -37,7 +39,7 @@ func (l Limits) fill() (Limits, error) {
 	for _, f := range []struct {
 		p *int
 		d int
-	}{{&l.ValueBytes, valueBytes}, {&l.KeyBytes, keyBytes}, {&l.Conns, conns}, {&l.Watches, watches}, {&l.AllWatches, allWatches}, {&l.Leases, leases}} {
+	}{{&l.ValueBytes, valueBytes}, {&l.KeyBytes, keyBytes}, {&l.Conns, conns}, {&l.Watches, watches}, {&l.AllWatches, allWatches}, {&l.Leases, leases}, {&l.AllLeases, allLeases}} {
 		if *f.p == 0 {
 			*f.p = f.d
 		}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -20,6 +21,22 @@ const (
 
 // probes find half-open connections: silent for 15 s, then 3 questions 5 s apart: gone within 30 s.
 var probes = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
+
+// goneWait is how long what was sent may stay unacknowledged: while it does, nothing is probed, and the kernel by itself would try for a quarter of an hour.
+var goneWait = 30 * time.Second
+
+// tcpUserTimeout is the option for it. Source: tcp(7), TCP_USER_TIMEOUT.
+const tcpUserTimeout = 0x12
+
+// watchOver has the kernel end the connection when the other side is gone without a word. Where it cannot, reading will show it.
+func watchOver(t *net.TCPConn) {
+	_ = t.SetKeepAliveConfig(probes)
+	if raw, err := t.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(goneWait.Milliseconds()))
+		})
+	}
+}
 
 // split shares one listener between gRPC, which is HTTP/2 and says so in its first bytes, and everything else, which is HTTP/1.
 // At most max connections are open; more are told so and closed.
@@ -54,7 +71,7 @@ func (s *split) run(ctx context.Context) error {
 			continue
 		}
 		if t, ok := c.(*net.TCPConn); ok {
-			_ = t.SetKeepAliveConfig(probes) // a connection that ended already shows when it is read
+			watchOver(t)
 		}
 		if s.open.Add(1) > s.max+spare {
 			s.open.Add(-1)

@@ -33,8 +33,8 @@ type looked struct {
 	grant   access.Grant
 	confine bool // rewrite keys; else only look
 
-	conn *atomic.Int64 // watches of the client's connection; nil: not counted
-	held atomic.Int64  // watches of this stream
+	conn *client      // whose stream it is; nil: not counted
+	held atomic.Int64 // watches of this stream
 
 	mu      sync.Mutex // guards the field below
 	creates []string   // for each watch asked for and not answered yet, why it is refused; "": it is not
@@ -52,7 +52,7 @@ func (g *guard) open(ss grpc.ServerStream, method string) (*looked, error) {
 	}
 	ctx, cancel := context.WithCancelCause(ss.Context())
 	s := &looked{ServerStream: ss, g: g, ctx: ctx, cancel: cancel, grant: gr}
-	s.conn, _ = ctx.Value(connKey{}).(*atomic.Int64)
+	s.conn = clientOf(ctx)
 	return s, nil
 }
 
@@ -66,7 +66,7 @@ func (s *looked) hold(n int64) {
 	s.held.Add(n)
 	s.g.watches.Add(n)
 	if s.conn != nil {
-		s.conn.Add(n)
+		s.conn.watches.Add(n)
 	}
 }
 
@@ -130,7 +130,7 @@ func (s *looked) refuse(m *pb.WatchRequest) string {
 	if !covers(s.grant, m) && !s.grant.All {
 		return grpcText(errNotGranted)
 	}
-	if s.conn != nil && s.conn.Load() > int64(l.Watches) {
+	if s.conn != nil && s.conn.watches.Load() > int64(l.Watches) {
 		return "etcdserver: too many watches on this connection"
 	}
 	if s.g.watches.Load() > int64(l.AllWatches) {
@@ -179,9 +179,6 @@ func (s *looked) stillGranted() bool {
 	_, err := s.g.grant(s.ServerStream.Context())
 	return err == nil
 }
-
-// connKey finds the number of watches of a client's connection in a call's context.
-type connKey struct{}
 
 // outgoing passes on what a client said of its call to the server that carries it out.
 func outgoing(ctx context.Context) context.Context {

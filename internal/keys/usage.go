@@ -11,13 +11,14 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
+	"go.etcd.io/etcd/server/v3/storage/mvcc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"flota/internal/fault"
 	"flota/internal/store/etcd"
 )
 
@@ -53,7 +54,7 @@ const (
 // deletes is never refused.
 func (u *usage) admit(req any) error {
 	if _, ok := req.(*pb.LeaseGrantRequest); ok {
-		if u.grants.Load() >= int64(u.limits.Leases) {
+		if u.grants.Load() >= int64(u.limits.AllLeases) {
 			return errLeases
 		}
 		return nil
@@ -145,15 +146,13 @@ func (u *usage) follow(ctx context.Context, c *clientv3.Client) error {
 	u.sizes = fresh
 	u.mu.Unlock()
 	u.bytes.Store(sum)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	for resp := range c.Watch(ctx, space, clientv3.WithPrefix(), clientv3.WithRev(rev+1)) {
-		if err := resp.Err(); err != nil {
-			return err
+	return changes(ctx, u.node.Server(), []byte(space), []byte(spaceEnd), rev+1, func(r mvcc.WatchResponse) error {
+		if r.CompactRevision != 0 {
+			return rpctypes.ErrCompacted
 		}
-		u.apply(resp.Events)
-	}
-	return fault.New(fault.Unavailable, "the watch ended")
+		u.apply(r.Events)
+		return nil
+	})
 }
 
 // page is how many keys are read at once at first, pageBytes what the next pages may hold about.
@@ -182,7 +181,7 @@ func (u *usage) readAll(ctx context.Context, c *clientv3.Client, each func(*mvcc
 	}
 }
 
-func (u *usage) apply(events []*clientv3.Event) {
+func (u *usage) apply(events []*mvccpb.Event) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var change int64

@@ -3,7 +3,6 @@ package keys
 import (
 	"context"
 	"math"
-	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -37,7 +36,7 @@ func serverOptions() []grpc.ServerOption {
 	}
 }
 
-// connCounter gives each client's connection a number of watches to count in.
+// connCounter gives each client's connection something to count in.
 type connCounter struct{}
 
 // TagConn implements stats.Handler.
@@ -45,7 +44,7 @@ func (connCounter) TagConn(ctx context.Context, i *stats.ConnTagInfo) context.Co
 	if _, within := i.RemoteAddr.(mark); within { // many clients come over one of these
 		return ctx
 	}
-	return context.WithValue(ctx, connKey{}, new(atomic.Int64))
+	return context.WithValue(ctx, connKey{}, new(client))
 }
 
 // HandleConn implements stats.Handler.
@@ -61,9 +60,11 @@ func (connCounter) HandleRPC(context.Context, stats.RPCStats) {}
 func (f *Front) voter() {
 	s := f.Node.Server()
 	f.guard.usage = newUsage(f.Node, f.Limits, f.Log)
-	f.guard.leaseKeys = f.leaseKeysHere
+	f.guard.leaseKeys, f.guard.leaseIDs = f.leaseKeysHere, f.leaseIDsHere
 	f.apps = f.guard.client()
-	f.grpc = v3rpc.Server(s, nil, f.guard.unary, append(serverOptions(), grpc.ChainStreamInterceptor(f.guard.streams), grpc.MaxSendMsgSize(math.MaxInt32))...)
+	calmUnary, calmStream := f.Node.Calm()
+	f.grpc = v3rpc.Server(s, nil, f.guard.unary, append(serverOptions(), grpc.ChainUnaryInterceptor(calmUnary),
+		grpc.ChainStreamInterceptor(calmStream, f.guard.streams), grpc.MaxSendMsgSize(math.MaxInt32))...)
 	v3lockpb.RegisterLockServer(f.grpc, v3lock.NewLockServer(f.apps))
 	v3electionpb.RegisterElectionServer(f.grpc, v3election.NewElectionServer(f.apps))
 }
@@ -76,4 +77,21 @@ func (f *Front) leaseKeysHere(ctx context.Context, id int64) ([][]byte, error) {
 	}
 	reveal(resp)
 	return resp.Keys, nil
+}
+
+// leaseIDsHere asks the embedded server which leases of applications there are.
+func (f *Front) leaseIDsHere(ctx context.Context) ([]int64, error) {
+	resp, err := f.guard.usage.leases.LeaseLeases(ctx, &pb.LeaseLeasesRequest{})
+	if err != nil {
+		return nil, err
+	}
+	reveal(resp)
+	return idsOf(resp), nil
+}
+
+func idsOf(m *pb.LeaseLeasesResponse) (ids []int64) {
+	for _, l := range m.Leases {
+		ids = append(ids, l.ID)
+	}
+	return ids
 }

@@ -36,7 +36,7 @@ type Options struct {
 	// Args start the supervisor; nil is "supervise --data-dir DataDir", and the journal's bounds if they are set.
 	Args []string
 	Log  *slog.Logger // nil logs nothing
-	// Env is added to the environment of a supervisor that is started; setup.Environment hands FLOTA_MACHINE and FLOTA_ADDR on to
+	// Env is added to the environment of a supervisor that is started; setup.Environment hands FLOTA_MACHINE, FLOTA_ADDR and FLOTA_KEYS on to
 	// every unit.
 	Env []string
 	// Strict refuses to load units with restricting keys that cannot be honoured here; otherwise State.Notes tells of them.

@@ -15,8 +15,9 @@ import (
 // defaultPath is what commands find programs in. Source: systemd.exec(5), PATH.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// passed are the supervisor's own variables that every unit sees: the language, as with systemd, and on which machine it runs.
-var passed = []string{"LANG", "FLOTA_MACHINE", "FLOTA_ADDR"}
+// passed are the supervisor's own variables that every unit sees: the language, as with systemd, on which machine it runs and
+// where its keys are.
+var passed = []string{"LANG", "FLOTA_MACHINE", "FLOTA_ADDR", "FLOTA_KEYS"}
 
 // maxEnvFile bounds an EnvironmentFile=; a megabyte is more than any exec could take.
 const maxEnvFile = 1 << 20

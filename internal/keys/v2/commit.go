@@ -50,16 +50,16 @@ func (a *API) change(ctx context.Context, q request) (*Event, uint64, *problem) 
 	}
 }
 
-// attempt guesses first, where that is promising; then it looks, decides and commits until nobody got in the way.
+// attempt remembers or guesses first, where that is promising; then it looks, decides and commits until nobody got in the way.
 func (a *API) attempt(ctx context.Context, w write) (*Event, uint64, *problem) {
+	if resp, ev, err := a.remember(ctx, w); resp != nil || err != nil {
+		return outcome(resp, ev, err)
+	}
 	local := true // the look may be old: a guard notices
 	if p := w.guess(); p != nil {
-		resp, err := a.commit(ctx, p)
-		if err != nil {
-			return nil, 0, failed(err)
-		}
-		if resp.Succeeded {
-			return p.done(resp, time.Now()), resp.Header.RaftTerm, nil
+		resp, ev, err := a.commit(ctx, p)
+		if err != nil || resp.Succeeded {
+			return outcome(resp, ev, err)
 		}
 		local = false
 	}
@@ -82,18 +82,42 @@ func (a *API) attempt(ctx context.Context, w write) (*Event, uint64, *problem) {
 		if bad != nil {
 			return nil, 0, bad
 		}
-		resp, err := a.commit(ctx, p)
-		if err != nil {
-			return nil, 0, failed(err)
-		}
-		if resp.Succeeded {
-			return p.done(resp, time.Now()), resp.Header.RaftTerm, nil
+		resp, ev, err := a.commit(ctx, p)
+		if err != nil || resp.Succeeded {
+			return outcome(resp, ev, err)
 		}
 		if local = false; try > 2 {
 			pause(ctx, try)
 		}
 	}
 	return nil, 0, failed(errBusy)
+}
+
+// outcome is what is said of a commit that is the last.
+func outcome(resp *clientv3.TxnResponse, ev *Event, err error) (*Event, uint64, *problem) {
+	if err != nil {
+		return nil, 0, failed(err)
+	}
+	return ev, resp.Header.RaftTerm, nil
+}
+
+// remember carries out a write of a file that was seen here lately, if it still is as it was; else all it gives is nil.
+func (a *API) remember(ctx context.Context, w write) (resp *clientv3.TxnResponse, ev *Event, err error) {
+	file, side, ok := a.recent.borrow(w.key, time.Now())
+	if !ok {
+		return nil, nil, nil
+	}
+	wrong := false
+	defer func() { a.recent.give(w.key, wrong, time.Now()) }()
+	p := w.recall(file, side)
+	if p == nil {
+		return nil, nil, nil
+	}
+	if resp, ev, err = a.commit(ctx, p); err == nil && !resp.Succeeded {
+		wrong = true
+		return nil, nil, nil
+	}
+	return resp, ev, err
 }
 
 // lookFor looks at what a write needs to know. For a file that is there already that is nothing but the file.
@@ -117,14 +141,28 @@ func pause(ctx context.Context, try int) {
 	}
 }
 
-// commit asks for a plan's transaction. When a guard does not hold nobody is told why: that question would go through the log of every member with every
+// commit asks for a plan's transaction, and gives its event if it succeeded. When a guard does not hold nobody is told why: that question would go through the log of every member with every
 // write.
-func (a *API) commit(ctx context.Context, p *plan) (*clientv3.TxnResponse, error) {
+func (a *API) commit(ctx context.Context, p *plan) (*clientv3.TxnResponse, *Event, error) {
 	resp, err := a.kv.Txn(ctx).If(p.guards...).Then(p.ops()...).Commit()
-	if err == nil {
-		a.note(resp.Header)
+	if err != nil {
+		return nil, nil, err
 	}
-	return resp, err
+	a.note(resp.Header)
+	if !resp.Succeeded {
+		return resp, nil, nil
+	}
+	c := p.did(resp)
+	a.recall(p.record, c)
+	if p.record.Action == actGet { // it only tidied up
+		return resp, nil, nil
+	}
+	return resp, told(p.record, resp.Header.Revision, c, time.Now()), nil
+}
+
+// recall remembers the file of a v2 write for the next one.
+func (a *API) recall(r record, c changes) {
+	a.recent.saw(r.Key, c[r.Key].now, c[sideDetail+r.Key].now)
 }
 
 // before gives the one key value that a put or a removal found.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -61,6 +62,27 @@ func (w write) guess() *plan {
 	return p
 }
 
+// recall plans a write of a file that is known, but may have changed meanwhile. nil where that is no use, or where it would fail.
+func (w write) recall(file, side *mvccpb.KeyValue) *plan {
+	l := look{key: w.key, file: file, fileSide: side}
+	switch w.action() {
+	case actUpdate, actSwap, actDrop:
+		p, _ := w.decide(l)
+		return p
+	case actSet:
+		if w.refresh || w.dir {
+			return nil
+		}
+		p := w.plan()
+		if up := above(w.key); len(up) > 0 {
+			p.guard(present(dirKey(up[len(up)-1])))
+		}
+		p.replaceFile(l, w.value, w.detail(0), w.lease)
+		return p
+	}
+	return nil
+}
+
 // decide says what the request means for what was seen: a plan, or why not.
 func (w write) decide(l look) (*plan, *problem) {
 	switch w.action() {
@@ -92,6 +114,10 @@ func (w write) readOnly(l look) *problem {
 func (w write) fresh(l look, value string) *plan {
 	p := w.plan()
 	p.makeDirs(l.up)
+	if l.file != nil && !w.dir {
+		p.replaceFile(l, value, w.detail(0), w.lease)
+		return p
+	}
 	p.guard(same(l.key, l.file))
 	if l.file == nil {
 		p.noDir(l.key)
@@ -194,9 +220,12 @@ func (w write) rewrite(l look) *plan {
 	if w.refresh {
 		value = string(l.file.Value)
 	}
+	created := detailOf(l.file, l.fileSide).Created
+	if created == 0 {
+		created = l.file.ModRevision
+	}
 	p := w.plan()
-	p.guard(same(l.key, l.file))
-	p.putFile(value, w.detail(int64(fileNode(l.key, l.file, l.fileSide, time.Time{}).CreatedIndex)), w.lease)
+	p.replaceFile(l, value, w.detail(created), w.lease)
 	return p
 }
 

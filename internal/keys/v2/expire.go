@@ -108,7 +108,7 @@ func (a *API) remove(ctx context.Context, key string) (settled bool, err error) 
 	if p == nil {
 		return true, nil
 	}
-	resp, err := a.commit(ctx, p)
+	resp, _, err := a.commit(ctx, p)
 	if err != nil || !resp.Succeeded {
 		return false, err
 	}

@@ -1,6 +1,7 @@
 package v2
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -64,24 +65,52 @@ func (a *API) begin(ctx context.Context) int64 {
 func (a *API) followFrom(ctx context.Context, next int64) (int64, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for resp := range a.o.Client.Watch(ctx, side, clientv3.WithRange(sideEnd), clientv3.WithRev(next), clientv3.WithPrevKV()) {
+	a.past.forget()
+	err := a.changes(ctx, next, func(resp clientv3.WatchResponse) (err error) {
 		if err := resp.Err(); err != nil {
 			if resp.CompactRevision >= next || errors.Is(err, rpctypes.ErrCompacted) {
 				next = max(next, resp.CompactRevision) + 1
 				a.window.begin(uint64(next))
 				a.o.Log.Info("changes of keys were compacted before they were read; older indexes cannot be waited for", "index", next)
-				return next, a.reload(ctx)
+				return cmp.Or(a.reload(ctx), errGap)
 			}
-			return next, err
+			return err
 		}
-		next = a.take(resp.Events, next)
+		next, err = a.take(ctx, resp.Events, next)
+		return err
+	})
+	if errors.Is(err, errGap) {
+		err = nil
 	}
-	return next, ctx.Err()
+	return next, cmp.Or(err, ctx.Err())
 }
 
-// take hands on the events of some revisions and gives the one after them.
-func (a *API) take(events []*clientv3.Event, next int64) int64 {
-	now := time.Now()
+// errGap ends following where something was missed: it begins anew behind that.
+var errGap = errors.New("changes were missed")
+
+// changes hands on the store's changes from revision next on.
+func (a *API) changes(ctx context.Context, next int64, each func(clientv3.WatchResponse) error) error {
+	if c, ok := a.o.Client.Watcher.(Changer); ok {
+		return c.Changes(ctx, side, sideEnd, next, each)
+	}
+	opts := []clientv3.OpOption{clientv3.WithRange(sideEnd), clientv3.WithRev(next)}
+	if a.far() {
+		opts = append(opts, clientv3.WithPrevKV()) // costs who sends it more than knowing it here would
+	}
+	for resp := range a.o.Client.Watch(ctx, side, opts...) {
+		if err := each(resp); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// far says whether the store is on another machine, so that each question takes a journey.
+func (a *API) far() bool { return a.o.Client.ActiveConnection() != nil }
+
+// take hands on the events of some revisions and gives the one after them; at an error, the one that it did not get over.
+func (a *API) take(ctx context.Context, events []*clientv3.Event, next int64) (int64, error) {
+	now, far := time.Now(), a.far()
 	for len(events) > 0 {
 		rev, n := events[0].Kv.ModRevision, 1
 		for n < len(events) && events[n].Kv.ModRevision == rev {
@@ -94,12 +123,37 @@ func (a *API) take(events []*clientv3.Event, next int64) int64 {
 				ch.now = e.Kv
 			}
 			c[string(e.Kv.Key)] = ch
-			a.expect(string(e.Kv.Key), ch.now)
 		}
+		if !far {
+			if err := a.before(ctx, rev, c); err != nil {
+				return rev, err
+			}
+		}
+		for key, ch := range c {
+			a.expect(key, ch.now)
+			if !far && key != sideLast {
+				a.past.set(key, ch.now)
+			}
+		}
+		a.learn(c)
 		a.window.add(uint64(rev), eventsOf(rev, c, now))
 		events, next = events[n:], rev+1
 	}
-	return next
+	return next, nil
+}
+
+// learn keeps what is remembered of files up to date with the changes of one revision.
+func (a *API) learn(c changes) {
+	for key, ch := range c {
+		if key[0] != '/' || strings.HasSuffix(key, "/") {
+			continue // not a file
+		}
+		if _, written := c[sideLast]; written {
+			a.recent.saw(key, ch.now, c[sideDetail+key].now)
+		} else {
+			a.recent.saw(key, nil, nil) // of its detail nothing is told
+		}
+	}
 }
 
 // expect keeps the queue of what expires up to date with one changed key.

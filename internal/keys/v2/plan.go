@@ -2,7 +2,6 @@ package v2
 
 import (
 	"encoding/json"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -47,6 +46,18 @@ func (p *plan) noDir(key string) { p.guard(absent(dirKey(key)), childless(key)) 
 func (p *plan) putFile(value string, d detail, lease clientv3.LeaseID) {
 	p.steps = append(p.steps, step{key: p.record.Key, value: []byte(value), lease: lease, ask: true})
 	p.putDetail(p.record.Key, d)
+}
+
+// replaceFile is putFile for a file that is known, and guarded to be so still: nobody has to ask what was there, and no detail is removed that
+// there is not.
+func (p *plan) replaceFile(l look, value string, d detail, lease clientv3.LeaseID) {
+	p.guard(same(l.key, l.file))
+	p.steps = append(p.steps, step{key: l.key, value: []byte(value), lease: lease, old: l.file})
+	if l.fileSide != nil || d != (detail{}) {
+		p.putDetail(l.key, d)
+		s := &p.steps[len(p.steps)-1]
+		s.ask, s.old = false, l.fileSide
+	}
 }
 
 // putDir writes a directory's marker and its detail.
@@ -118,9 +129,9 @@ func (p *plan) ops() []clientv3.Op {
 	return append(ops, clientv3.OpPut(sideLast, string(text)))
 }
 
-// done makes the event of the plan's transaction.
-func (p *plan) done(resp *clientv3.TxnResponse, at time.Time) *Event {
-	rev, c := resp.Header.Revision, changes{}
+// did gives what the plan's transaction changed, as far as it is known.
+func (p *plan) did(resp *clientv3.TxnResponse) changes {
+	rev, c := resp.Header.Revision, make(changes, len(p.steps))
 	for i, s := range p.steps {
 		if s.end != "" {
 			continue
@@ -131,11 +142,12 @@ func (p *plan) done(resp *clientv3.TxnResponse, at time.Time) *Event {
 		}
 		if s.value != nil {
 			ch.now = &mvccpb.KeyValue{Key: []byte(s.key), Value: s.value, ModRevision: rev, CreateRevision: rev, Lease: int64(s.lease)}
+			ch.now.Version = ch.old.GetVersion() + 1
 			if ch.old != nil {
 				ch.now.CreateRevision = ch.old.CreateRevision
 			}
 		}
 		c[s.key] = ch
 	}
-	return told(p.record, rev, c, at)
+	return c
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 )
 
 // code is a number that v2 clients know an error by. Source: etcd's v2 error list; the statuses and causes were recorded from 3.4.23.
@@ -79,6 +80,9 @@ func (p *problem) with(status int) *problem {
 // failed is what is said when the store gives an error. The outcome of a write is then not known.
 func failed(err error) *problem {
 	p := refuse(internal, 0, cause(err))
+	if strings.HasPrefix(p.Cause, "etcdserver: request is too large") {
+		p = refuse(invalidField, 0, p.Cause)
+	}
 	p.err = err
 	return p
 }

@@ -44,23 +44,43 @@ func (a *API) get(ctx context.Context, q request, local bool) (*Event, look, *pr
 	return &Event{Action: actGet, Node: n}, l, nil
 }
 
-// glance looks for a file only, not at what is above or below it: that is enough for most reads.
+// glance looks for a file only, not at what is above or below it: that is enough for most reads. Mostly the file's detail is known already, so
+// that is asked for in a second question.
 func (a *API) glance(ctx context.Context, key string, local bool) (look, error) {
 	if key == "/" {
 		return look{key: key}, nil
 	}
-	ops := lookOps(key)[:2]
+	var opts []clientv3.OpOption
 	if local {
-		for i := range ops {
-			clientv3.WithSerializable()(&ops[i])
-		}
+		opts = []clientv3.OpOption{clientv3.WithSerializable()}
 	}
-	resp, err := a.kv.Txn(ctx).Then(ops...).Commit()
+	resp, err := a.kv.Get(ctx, key, opts...)
 	if err != nil {
 		return look{}, err
 	}
 	a.note(resp.Header)
-	return look{key: key, rev: resp.Header.Revision, term: resp.Header.RaftTerm, file: kvAt(resp, 0), fileSide: kvAt(resp, 1)}, nil
+	l := look{key: key, rev: resp.Header.Revision, term: resp.Header.RaftTerm}
+	if len(resp.Kvs) == 0 {
+		return l, nil
+	}
+	l.file = resp.Kvs[0]
+	if side, ok := a.recent.detail(key, l.file); ok {
+		l.fileSide = side
+		return l, nil
+	}
+	return a.glanceAll(ctx, key, opts)
+}
+
+// glanceAll looks for a file and its detail.
+func (a *API) glanceAll(ctx context.Context, key string, opts []clientv3.OpOption) (look, error) {
+	resp, err := a.kv.Txn(ctx).Then(clientv3.OpGet(key, opts...), clientv3.OpGet(sideDetail+key, opts...)).Commit()
+	if err != nil {
+		return look{}, err
+	}
+	a.note(resp.Header)
+	l := look{key: key, rev: resp.Header.Revision, term: resp.Header.RaftTerm, file: kvAt(resp, 0), fileSide: kvAt(resp, 1)}
+	a.recent.saw(key, l.file, l.fileSide)
+	return l, nil
 }
 
 // list fills in the nodes below root, as they were at rev.

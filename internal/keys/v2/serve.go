@@ -3,6 +3,7 @@ package v2
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"path"
@@ -11,10 +12,14 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // formOverhead is what a request's body may hold besides the value: field names and the other fields.
 const formOverhead = 64 << 10
+
+// StaleHeader marks what was read from a machine's copy without a quorum and may be old. It is the API's word for it, and the v3 front's.
+const StaleHeader = "Flota-Stale"
 
 // methods are those that keys answer to, as etcd names them.
 const methods = "HEAD,GET,PUT,POST,DELETE"
@@ -116,7 +121,7 @@ func (a *API) answerGet(ctx context.Context, w http.ResponseWriter, q request) {
 		var old *problem
 		if ev, l, old = a.get(ctx, q, true); old == nil || old.Code != internal {
 			bad = old
-			w.Header().Set("X-Flota-Stale", "true")
+			w.Header().Set(StaleHeader, "true")
 		}
 	}
 	a.stats.count(actGet, bad == nil)
@@ -130,7 +135,7 @@ func (a *API) answerGet(ctx context.Context, w http.ResponseWriter, q request) {
 // putCluster sets the header that every answer has.
 func (a *API) putCluster(ctx context.Context, w http.ResponseWriter) {
 	if a.cluster.Load() == 0 { // nothing has been heard of the store yet
-		if resp, err := a.kv.Get(ctx, sideLast); err == nil {
+		if resp, err := a.kv.Get(ctx, sideLast, clientv3.WithSerializable()); err == nil {
 			a.note(resp.Header)
 		}
 	}
@@ -177,8 +182,8 @@ func (a *API) answer(w http.ResponseWriter, ev *Event, index, term uint64, noVal
 
 // cause gives an error of the store in words that do not name its parts.
 func cause(err error) string {
-	if e := rpctypes.Error(err); e != nil {
-		return e.Error()
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "etcdserver: request timed out, perhaps for want of a quorum"
 	}
-	return err.Error()
+	return rpctypes.ErrorDesc(err)
 }

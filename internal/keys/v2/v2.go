@@ -35,10 +35,16 @@ type Member struct {
 	Self       bool     // this machine
 }
 
+// Changer is a Watcher that tells changes more cheaply than by Watch: in order, without previous values, all events of a revision at once. As Watch it tells
+// of a gap by the response's CompactRevision; it returns when ctx ends or each gives an error.
+type Changer interface {
+	Changes(ctx context.Context, key, end string, rev int64, each func(clientv3.WatchResponse) error) error
+}
+
 // Options say what the keys lie on. Client, Members and Log are needed.
 type Options struct {
 	// Client sees the applications' keys only: what it calls "/a" is their key "/a". It must not share the key values of watch
-	// events with others, which etcd's own namespace package over an in-process client does.
+	// events with others, which etcd's own namespace package over an in-process client does. Its Watcher may be a Changer.
 	Client  *clientv3.Client
 	Members func(ctx context.Context) []Member // all machines that serve keys, this one among them
 	Log     *slog.Logger
@@ -57,6 +63,8 @@ type API struct {
 	window *window
 	stats  stats
 	queue  *queue // of what expires
+	recent *recent
+	past   past // for follow only
 	locks  [256]chan struct{}
 	seed   maphash.Seed
 	mux    *http.ServeMux
@@ -88,7 +96,7 @@ func New(o Options) *API {
 	o.MaxList = orElse(o.MaxList, defaultList)
 	o.Grace = orElse(o.Grace, defaultGrace)
 	a := &API{
-		o: o, kv: o.Client.KV, window: newWindow(o.MaxWatches), queue: newQueue(), seed: maphash.MakeSeed(),
+		o: o, kv: o.Client.KV, window: newWindow(o.MaxWatches), queue: newQueue(), recent: newRecent(), seed: maphash.MakeSeed(),
 		began: time.Now(), leases: leases{byEnd: map[int64]clientv3.LeaseID{}},
 	}
 	for i := range a.locks {

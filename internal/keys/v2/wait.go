@@ -11,7 +11,7 @@ import (
 
 // wait answers a request for the next events.
 func (a *API) wait(ctx context.Context, w http.ResponseWriter, r *http.Request, q request) {
-	now, term, bad := a.now(ctx)
+	now, term, stale, bad := a.now(ctx)
 	if bad != nil {
 		bad.write(w)
 		return
@@ -26,6 +26,9 @@ func (a *API) wait(ctx context.Context, w http.ResponseWriter, r *http.Request, 
 		return
 	}
 	defer x.stop()
+	if stale {
+		w.Header().Set(StaleHeader, "true")
+	}
 	putIndex(w.Header(), now, term)
 	w.WriteHeader(http.StatusOK)
 	out := http.NewResponseController(w)
@@ -64,11 +67,11 @@ func (a *API) send(w http.ResponseWriter, out *http.ResponseController, ev *Even
 }
 
 // now gives the store's index, and makes sure that all that v2 clients have written up to then is in the window. Without a quorum it is what this
-// machine knows.
-func (a *API) now(ctx context.Context) (index, term uint64, bad *problem) {
-	resp, err := a.last(ctx)
+// machine knows, and stale.
+func (a *API) now(ctx context.Context) (index, term uint64, stale bool, bad *problem) {
+	resp, stale, err := a.last(ctx)
 	if err != nil {
-		return 0, 0, failed(err)
+		return 0, 0, false, failed(err)
 	}
 	a.note(resp.Header)
 	written := uint64(0)
@@ -78,23 +81,24 @@ func (a *API) now(ctx context.Context) (index, term uint64, bad *problem) {
 	for {
 		ok, moved := a.window.reached(written)
 		if ok {
-			return uint64(resp.Header.Revision), resp.Header.RaftTerm, nil
+			return uint64(resp.Header.Revision), resp.Header.RaftTerm, stale, nil
 		}
 		select {
 		case <-moved:
 		case <-ctx.Done():
-			return 0, 0, failed(ctx.Err())
+			return 0, 0, false, failed(ctx.Err())
 		}
 	}
 }
 
-// last reads when v2 was last written.
-func (a *API) last(ctx context.Context) (*clientv3.GetResponse, error) {
+// last reads when v2 was last written; stale says that no quorum answered.
+func (a *API) last(ctx context.Context) (resp *clientv3.GetResponse, stale bool, err error) {
 	first, cancel := context.WithTimeout(ctx, a.o.Timeout/3)
 	defer cancel()
-	resp, err := a.kv.Get(first, sideLast, clientv3.WithKeysOnly())
+	resp, err = a.kv.Get(first, sideLast, clientv3.WithKeysOnly())
 	if err != nil {
+		stale = true
 		resp, err = a.kv.Get(ctx, sideLast, clientv3.WithKeysOnly(), clientv3.WithSerializable())
 	}
-	return resp, err
+	return resp, stale, err
 }
