@@ -54,6 +54,12 @@ func (d *Desk) Remove(ctx context.Context, ref string, o RemoveOptions) error {
 	if err := d.revoke(ctx, m.ID, o.Reason); err != nil {
 		return fmt.Errorf("remove %s: %w", m.Name, err)
 	}
+	if !sleep(ctx, hearsFor) { // so that the machine hears of it before nobody talks to it any more
+		return fault.Wrap(fault.TimedOut, ctx.Err(), "remove %s: it goes on without this request", m.Name)
+	}
+	if err := d.cut(ctx, m.ID); err != nil {
+		return fmt.Errorf("remove %s: %w", m.Name, err)
+	}
 	o.tell("%s: its certificate opens nothing any more", m.Name)
 	if err := d.forget(ctx, m.ID); err != nil {
 		return fmt.Errorf("forget %s: %w", m.Name, err)
@@ -187,7 +193,11 @@ const noKey = "removed"
 // that was removed or has left.
 func isMember(m machine.Machine) bool { return m.Key != "" && m.Key != noKey && !m.Left }
 
-// revoke writes removed/<id>: from here on the machine's certificate opens nothing. Its record stays, drained, until its presence has ended, so
+// hearsFor is between the word of a removal and the end of the machine's certificate. 1 s, in which its watch brings it the word also when its way to the
+// store is just changing.
+const hearsFor = time.Second
+
+// revoke writes removed/<id>: from here on the machine is out, and is told so; cut follows. Its record stays, drained, until its presence has ended, so
 // that no unit is placed on it, and none that must not run twice is placed elsewhere before its lease is over.
 func (d *Desk) revoke(ctx context.Context, id machine.ID, reason string) error {
 	st := d.o.Store
@@ -201,7 +211,7 @@ func (d *Desk) revoke(ctx context.Context, id machine.ID, reason string) error {
 			return err
 		}
 		v := m.Value
-		v.Drained, v.Leaving, v.Key = true, true, noKey
+		v.Drained, v.Leaving = true, true
 		g := machine.Gone{ID: id, Name: v.Name, Time: d.now(), Reason: reason}
 		done, err := d.commit(ctx, store.Txn{
 			If:   []store.Cond{st.Machines.IfRev(string(id), m.Rev), st.Removed.IfRev(string(id), gone.Rev)},
@@ -217,6 +227,21 @@ func (d *Desk) revoke(ctx context.Context, id machine.ID, reason string) error {
 			return fault.Wrap(fault.Unavailable, ctx.Err(), "revoke the certificate of %s", v.Name)
 		}
 	}
+}
+
+// cut makes the machine's certificate open nothing, and ends its connections.
+func (d *Desk) cut(ctx context.Context, id machine.ID) error {
+	_, err := d.o.Store.Machines.Update(ctx, string(id), func(m *machine.Machine) error {
+		if m.Key == noKey {
+			return store.ErrNoChange
+		}
+		m.Key = noKey
+		return nil
+	})
+	if fault.Is(err, fault.NotFound) {
+		return nil // forgotten already
+	}
+	return err
 }
 
 // forget waits for the removed machine's presence to end, and deletes what is known of it, its record last.

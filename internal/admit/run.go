@@ -122,6 +122,9 @@ func (d *Desk) finish(ctx context.Context) error {
 		if !removed[e.Key] {
 			continue
 		}
+		if err := d.cut(ctx, id); err != nil {
+			return err
+		}
 		if err := d.forget(ctx, id); err != nil {
 			return err
 		}

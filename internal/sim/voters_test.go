@@ -257,3 +257,45 @@ func upheaval(t *testing.T, seed uint64) (took time.Duration) {
 	}
 	return took
 }
+
+// The voter of two machines is removed: the other one votes before it goes, and the store answers all the while.
+func TestRemoveTheOnlyVoter(t *testing.T) {
+	for _, machines := range []int{2, 3, 4} {
+		t.Run(fmt.Sprint(machines), func(t *testing.T) {
+			council(t, sim.Voters{Machines: machines}, func(t *testing.T, c *sim.Cluster) {
+				c.Start("web", 4)
+				c.Settle()
+				removed := make(chan error, 1)
+				c.Remove(1, false, func(err error) { removed <- err })
+				if err := <-removed; err != nil {
+					t.Error(err)
+				}
+				c.Council(time.Minute)
+				c.Want("web", 4)
+				c.Settle()
+			})
+		})
+	}
+}
+
+// P4: a machine is removed while its agent is away for an upgrade, so that its exclusive unit goes on behind a fence of a minute.
+func TestP4RemovedWhileItRestarts(t *testing.T) {
+	for _, force := range []bool{false, true} {
+		t.Run(fmt.Sprint(force), func(t *testing.T) {
+			council(t, sim.Voters{Machines: 4}, func(t *testing.T, c *sim.Cluster) {
+				c.Start("x-1", 0, "X-Flota Exclusive=true")
+				c.Settle()
+				at := c.Where("x-1.service")[0]
+				c.StopAgent(at)
+				removed := make(chan error, 1)
+				c.Remove(at, force, func(err error) { removed <- err })
+				if err := <-removed; err != nil {
+					t.Error(err)
+				}
+				c.Pass(90 * time.Second)
+				c.Want("x-1", 0)
+				c.Settle()
+			})
+		})
+	}
+}

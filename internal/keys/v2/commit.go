@@ -22,6 +22,9 @@ var errBusy = errors.New("others changed the same keys too often")
 
 // note remembers what the header of an answer tells.
 func (a *API) note(h *pb.ResponseHeader) {
+	if h == nil { // of a member that is ending
+		return
+	}
 	a.cluster.Store(h.ClusterId)
 	for {
 		seen := a.seen.Load()

@@ -52,7 +52,7 @@ func (a *API) begin(ctx context.Context) int64 {
 	ctx, cancel := context.WithTimeout(ctx, a.o.Timeout)
 	defer cancel()
 	resp, err := a.kv.Get(ctx, sideLast, clientv3.WithSerializable())
-	if err != nil {
+	if err != nil || resp.Header == nil { // a member that is ending answers with nothing
 		return 0
 	}
 	a.note(resp.Header)

@@ -2,7 +2,7 @@
 // be reached. It stands for etcd where machines are simulated. Only tests use it.
 //
 // The invariants are etcd's: nothing changes without a majority of the voters; a member that has started never starts again without its data; one that was
-// removed learns of it and stops. One of Flota's is checked: no change may take a working majority away.
+// removed learns of it and stops. One of Flota's is checked: no change may take a working majority away, by what can be known (Unseen).
 //
 // It stores no keys and waits only on timers and channels, so it lives inside a testing/synctest bubble. What differs from etcd: there is no log, so a
 // majority decides at once; the data directory holds a member's ID and nothing else.
@@ -34,14 +34,19 @@ type Engine struct {
 	next    uint64
 	members []etcd.Member
 	running map[uint64]*Member
-	cut     map[string]bool // addresses of machines that no other reaches
-	copying time.Duration   // how long a new learner needs
-	lose    int             // so many changes are made and answered with an error
+	cut     map[string]bool      // addresses of machines that no other reaches
+	lost    map[string]time.Time // when the member at an address was last seen to be there, of those that are not
+	copying time.Duration        // how long a new learner needs
+	lose    int                  // so many changes are made and answered with an error
 }
+
+// Unseen is how long the death of a machine stays unknown to the others: the lease of its presence (5 s), and the half second until it is taken for
+// lost. A change that takes the majority away by a death this young is two failures at once.
+const Unseen = 5500 * time.Millisecond
 
 // New makes an engine without members.
 func New() *Engine {
-	return &Engine{Changed: func() {}, running: map[uint64]*Member{}, cut: map[string]bool{}, copying: time.Second}
+	return &Engine{Changed: func() {}, running: map[uint64]*Member{}, cut: map[string]bool{}, lost: map[string]time.Time{}, copying: time.Second}
 }
 
 // Cut says that nobody reaches the machine at an address, nor it anybody, or that it is well.
@@ -49,6 +54,9 @@ func (e *Engine) Cut(peer string, cut bool) {
 	e.mu.Lock()
 	was := e.cut[peer]
 	e.cut[peer] = cut
+	if cut && !was {
+		e.lost[peer] = time.Now()
+	}
 	e.mu.Unlock()
 	if was != cut {
 		e.Changed()
@@ -106,17 +114,31 @@ func (e *Engine) Without(peer string) bool {
 // quorum needs the lock, as all methods below.
 func (e *Engine) quorum() bool { return e.majority(e.members) }
 
-func (e *Engine) majority(members []etcd.Member) bool {
-	voters, live := 0, 0
+func (e *Engine) majority(members []etcd.Member) bool { return e.most(members, e.live) }
+
+// live says whether a member runs and is reached.
+func (e *Engine) live(m etcd.Member) bool {
+	r := e.running[m.ID]
+	return r != nil && !e.cut[r.peer]
+}
+
+// seemsLive says whether whoever asks for a change may still take a member for live.
+func (e *Engine) seemsLive(m etcd.Member) bool {
+	return e.live(m) || time.Since(e.lost[m.Peer]) < Unseen
+}
+
+// most says whether a majority of the voters among members is as is says.
+func (e *Engine) most(members []etcd.Member, is func(etcd.Member) bool) bool {
+	voters, yes := 0, 0
 	for _, m := range members {
 		if !m.Learner {
 			voters++
-			if r := e.running[m.ID]; r != nil && !e.cut[r.peer] {
-				live++
+			if is(m) {
+				yes++
 			}
 		}
 	}
-	return live > voters/2
+	return yes > voters/2
 }
 
 func (e *Engine) find(id uint64) *etcd.Member {
@@ -227,7 +249,7 @@ func (e *Engine) agree(by *Member, what string, act func() error) error {
 	}
 	before := slices.Clone(e.members)
 	err := act()
-	if !e.quorum() {
+	if !e.most(e.members, e.seemsLive) {
 		e.Broken("quorum: to %s took the majority away: %+v became %+v", what, before, e.members)
 	}
 	return err

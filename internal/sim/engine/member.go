@@ -48,6 +48,7 @@ func (m *Member) goes() {
 func (m *Member) ends() {
 	if m.e.running[m.id] == m {
 		delete(m.e.running, m.id)
+		m.e.lost[m.peer] = time.Now()
 	}
 	select {
 	case <-m.stop:
