@@ -29,6 +29,9 @@ type Options struct {
 	ID       machine.ID
 	Name     string
 	Witness  bool
+	// External: the store is the user's own, in which nobody votes. Every machine holds the authority's key then: whoever has such a store's credentials
+	// can have any machine run anything, and while one machine is left it lets others in.
+	External bool
 	// Addrs gives the addresses (host:port) of this machine's API, for command lines. nil: none.
 	Addrs func() []string
 	// Keys fetches the authorities with their keys from another voter: what its Authority gives. nil: they are never fetched.

@@ -76,12 +76,12 @@ func (d *Desk) follows(ctx context.Context) (changing bool, err error) {
 			return changing, err
 		}
 	}
-	v, _, err := d.o.Store.Voters.Get(ctx, string(d.o.ID), store.Read{})
+	may, err := d.mayHold(ctx, d.o.ID)
 	if err != nil {
 		return changing, err
 	}
 	var late error // what is missing does not keep this machine from telling what it has
-	if r := v.Value.Role; d.o.Keys != nil && (r == machine.Voter || r == machine.Learner) && !holdsAll(i.Standing()) {
+	if may && d.o.Keys != nil && !holdsAll(i.Standing()) {
 		late = d.fetch(ctx)
 	}
 	return changing, errors.Join(d.stand(ctx), late)

@@ -55,8 +55,8 @@ func (d *Desk) member(ctx context.Context, id machine.ID, key string) (machine.M
 	return e.Value, nil
 }
 
-// Authority gives the authorities with their keys, PEM, to a machine that is to become a voter or is one, by the table of votes. Whoever calls it has
-// the machine's ID proven by its certificate. fault.Denied for any other machine.
+// Authority gives the authorities with their keys, PEM, to a machine that is to become a voter or is one, by the table of votes; with an external store to
+// any member. Whoever calls it has the machine's ID proven by its certificate. fault.Denied for any other machine.
 func (d *Desk) Authority(ctx context.Context, id machine.ID) ([]byte, error) {
 	if _, was, err := d.o.Store.Removed.Get(ctx, string(id), store.Read{}); err != nil || was {
 		if err == nil {
@@ -64,11 +64,11 @@ func (d *Desk) Authority(ctx context.Context, id machine.ID) ([]byte, error) {
 		}
 		return nil, err
 	}
-	e, ok, err := d.o.Store.Voters.Get(ctx, string(id), store.Read{})
+	may, err := d.mayHold(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if !ok || e.Value.Role != machine.Voter && e.Value.Role != machine.Learner {
+	if !may {
 		return nil, fault.New(fault.Denied, "machine %s does not hold the store and gets no authority's key", id.Short())
 	}
 	if !d.Holds() {
@@ -79,4 +79,14 @@ func (d *Desk) Authority(ctx context.Context, id machine.ID) ([]byte, error) {
 		d.o.Log.Info("the authority's key was handed to a machine that holds the store", "id", id)
 	}
 	return keys, err
+}
+
+// mayHold says whether a machine is to hold the authority's key.
+func (d *Desk) mayHold(ctx context.Context, id machine.ID) (bool, error) {
+	if d.o.External {
+		m, _, err := d.o.Store.Machines.Get(ctx, string(id), store.Read{})
+		return isMember(m.Value) && !m.Value.Leaving, err
+	}
+	v, _, err := d.o.Store.Voters.Get(ctx, string(id), store.Read{})
+	return v.Value.Role == machine.Voter || v.Value.Role == machine.Learner, err
 }

@@ -164,7 +164,7 @@ func (d *Desk) seats(ctx context.Context) ([]trust.Seat, error) {
 	var out []trust.Seat
 	for _, e := range machines {
 		if m := e.Value; isMember(m) {
-			out = append(out, trust.Seat{ID: m.ID, Name: m.Name, Live: there[m.ID], Voter: keys[m.ID], Standing: trust.Standing(m.Standing)})
+			out = append(out, trust.Seat{ID: m.ID, Name: m.Name, Live: there[m.ID], Voter: keys[m.ID] || d.o.External && there[m.ID], Standing: trust.Standing(m.Standing)})
 		}
 	}
 	return out, nil

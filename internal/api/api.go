@@ -67,9 +67,10 @@ type Status struct {
 	Leader    string         `json:"leader,omitempty"`
 	Store     store.Health   `json:"store"`
 	Machines  []Machine      `json:"machines"`
-	Units     map[string]int `json:"units"`            // how many by state: active, failed, waiting, ...
-	Attention []string       `json:"attention"`        // what wants a person's attention, most urgent first
-	Advice    []string       `json:"advice,omitempty"` // what would make the cluster better; nothing is wrong
+	Units     map[string]int `json:"units"`              // how many by state: active, failed, waiting, ...
+	Attention []string       `json:"attention"`          // what wants a person's attention, most urgent first
+	Advice    []string       `json:"advice,omitempty"`   // what would make the cluster better; nothing is wrong
+	External  bool           `json:"external,omitempty"` // the store is the user's own: its members are none of the machines, and not managed
 	Stale     bool           `json:"stale,omitempty"`
 }
 

@@ -19,7 +19,7 @@ const healthPatience = time.Second
 
 // getStatus answers GET /v1/status.
 func (s *Server) getStatus(w http.ResponseWriter, r *http.Request) error {
-	st := Status{Version: s.Version, Answered: s.Name, Machines: []Machine{}, Units: map[string]int{}, Attention: []string{}}
+	st := Status{Version: s.Version, Answered: s.Name, Machines: []Machine{}, Units: map[string]int{}, Attention: []string{}, External: s.External}
 	ctx, cancel := context.WithTimeout(r.Context(), healthPatience)
 	st.Store = s.Store.KV.Health(ctx)
 	cancel()

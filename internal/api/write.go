@@ -83,6 +83,9 @@ func (s *Server) noQuorum(ctx context.Context, outcome *string) error {
 	if outcome != nil {
 		text += "; " + *outcome + "; running units are not affected"
 	}
+	if s.External {
+		return fault.WithHint(fault.New(fault.Unavailable, "%s", text), "the store is an etcd of your own: see that a majority of its members runs and can be reached from here")
+	}
 	return fault.WithHint(fault.New(fault.Unavailable, "%s", text),
 		"flota status shows the voters; start those that are gone, or try again in a few seconds")
 }

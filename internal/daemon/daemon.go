@@ -42,13 +42,6 @@ const haltGrace = 2 * time.Minute
 // proxies are the variables that name a proxy for HTTP; nothing that a machine calls is behind one.
 var proxies = []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"}
 
-// A witness gives processor time, of which it needs hardly any, for memory, of which it is promised to need little (40 MB): it collects its garbage
-// when that is a fifth of what lives, instead of as much, and gives what is free back to the host every now and then.
-const (
-	witnessGC   = 20
-	witnessFree = time.Minute
-)
-
 // machineNow is one running machine.
 type machineNow struct {
 	Options
@@ -76,7 +69,6 @@ type machineNow struct {
 	keysListener *handoff        // for applications; nil: none
 	below, hands context.Context // of what outlives the hands, and of the hands
 	ending       atomic.Bool     // the machine ends; nothing is built any more
-	keyless      atomic.Bool     // with an external store: the authority's key is missed here for long
 	halted       chan struct{}   // closed when a halt has ended
 	evicted      chan machine.Gone
 }
@@ -169,7 +161,7 @@ func (m *machineNow) open(ctx context.Context) (err error) {
 		m.access = access.New(m.store, m.Log.With("room", "keys/access"))
 	}
 	m.desk = admit.New(admit.Options{
-		Store: m.store, Identity: m.identity, ID: m.home.id, Name: m.Name, Witness: m.Witness, Addrs: m.joinAddrs,
+		Store: m.store, Identity: m.identity, ID: m.home.id, Name: m.Name, Witness: m.Witness, External: m.External != nil, Addrs: m.joinAddrs,
 		Life: m.CertLife, Keys: m.askKeys, Log: m.Log.With("room", "admit"),
 	})
 	if m.External != nil {
@@ -220,7 +212,6 @@ func (m *machineNow) run(stopBelow, stopHands context.CancelFunc) error {
 	high.Go(func() error { return m.copies.Run(hands) })
 	if m.External != nil {
 		high.Go(func() error { return m.takeStore(hands) })
-		high.Go(func() error { return m.holdSeat(hands) })
 	}
 	if m.Witness {
 		high.Go(func() error { return giveBack(hands) })
@@ -245,18 +236,6 @@ func (m *machineNow) run(stopBelow, stopHands context.CancelFunc) error {
 	}
 	m.Log.Info("machine ended", "machine", m.Name, "err", err)
 	return err
-}
-
-// giveBack gives free memory back to the host until ctx ends; a first time soon, as starting needs more than living.
-func giveBack(ctx context.Context) error {
-	for wait := witnessFree / 6; ; wait = witnessFree {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
-			debug.FreeOSMemory()
-		}
-	}
 }
 
 // close ends this machine's part in the store.

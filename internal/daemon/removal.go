@@ -75,7 +75,7 @@ func (m *machineNow) leave(ctx context.Context, g machine.Gone) error {
 	m.log().Warn("this machine is no longer in the cluster; its units end here", "name", g.Name, "reason", g.Reason)
 	m.self.Removed = "it was removed as " + g.Name + " on " + g.Time.UTC().Format(time.DateTime) + " UTC: " + g.Reason
 	err := m.rememberSelf()
-	m.relay.Use(nil) // nothing is written any more: a farewell would keep the presence for a minute
+	m.relay.Use(nil)       // nothing is written any more: a farewell would keep the presence for a minute
 	if m.External != nil { // a voter has dropped it by now
 		err = errors.Join(err, m.identity.DropAuthority())
 	}

@@ -42,7 +42,7 @@ func (m *machineNow) warnings() []string {
 		all = append(all, p.front.Warnings()...)
 	}
 	all = append(all, m.copies.Warnings()...)
-	if m.keyless.Load() {
+	if m.External != nil && !m.desk.Holds() {
 		all = append(all, m.Name+" does not hold the key of the cluster's authority and finds no machine that does: it can let no machine in")
 	}
 	if m.steward != nil {

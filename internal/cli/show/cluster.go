@@ -64,9 +64,13 @@ func quorum(s api.Status) string {
 			voters++
 		}
 	}
-	text := "quorum of " + Count(voters, "voter")
+	what := Count(voters, "voter")
+	if s.External {
+		what = Count(voters, "member") + " of your own etcd, which flota does not manage"
+	}
+	text := "quorum of " + what
 	if !s.Store.Quorum {
-		text = "NO QUORUM of " + Count(voters, "voter")
+		text = "NO QUORUM of " + what
 	}
 	if s.Store.Trouble != "" {
 		text += " (" + s.Store.Trouble + ")"
