@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -46,6 +48,7 @@ func BenchmarkWatchDelay(b *testing.B) {
 				}
 				b.ReportMetric(float64(failed), "failed-puts")
 				b.ReportMetric(float64(kills), "kills")
+				b.ReportMetric(load(), "load")
 			}
 		})
 	}
@@ -73,6 +76,14 @@ func (x *times) report(b *testing.B, than *times, name string) {
 	for unit, i := range map[string]int{"p50": changes / 2, "p99": changes * 99 / 100, "worst": changes - 1} {
 		b.ReportMetric(float64(took[i].Microseconds())/1000, name+"-"+unit+"-ms")
 	}
+}
+
+// load is how many programs wanted to run at once on this host in the last minute: figures of a busy one say more of the others than of us.
+func load() float64 {
+	b, _ := os.ReadFile("/proc/loadavg") // 0: not known
+	first, _, _ := strings.Cut(string(b), " ")
+	n, _ := strconv.ParseFloat(first, 64)
+	return n
 }
 
 // putWait is how long a put is waited for: one whose leader dies at that moment may be lost, and nobody says so.
