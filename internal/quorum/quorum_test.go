@@ -169,7 +169,6 @@ func TestLeaving(t *testing.T) {
 	if got := w.kinds(n); got != "add m4, promote m4, release m1, remove m1" {
 		t.Error(got)
 	}
-	n = len(w.done)
 	w.machine("m2").Drained = true
 	w.want(t, "[m3 m4 m5]")
 	w.machine("m2").Drained = false

@@ -166,6 +166,9 @@ func (c *Cluster) byID(id machine.ID) *Node {
 // that leaves (90 s), and a minute.
 const settleWithin = scheduler.BrakeFor + scheduler.LeaveFor + time.Minute
 
+// restEvery is how often it is looked whether the cluster is at rest: a look reads everything.
+const restEvery = 2 * time.Second
+
 // idleFor is how long nothing may be written after that.
 const idleFor = 30 * time.Second
 
@@ -197,7 +200,7 @@ func (c *Cluster) Settle() {
 // rest waits until the cluster is at rest; false if it does not come to it.
 func (c *Cluster) rest(within time.Duration) bool {
 	c.t.Helper()
-	for deadline := time.Now().Add(within); !c.Broken(); time.Sleep(time.Second) {
+	for deadline := time.Now().Add(within); !c.Broken(); time.Sleep(restEvery) {
 		off := c.unrest()
 		if off == "" {
 			return true

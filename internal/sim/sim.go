@@ -2,7 +2,7 @@
 // drivers, inside a testing/synctest bubble. A story does to it what operators, users, networks and power supplies do, and the
 // promises of the design are checked all the while. Only tests use it.
 //
-// The invariants that it checks are in checks.go; what can go wrong with a machine is in gate.go and node.go; chaos.go tells
+// The invariants that it checks are in checks.go; what can go wrong with a machine is in gate.go and node.go; chaos_test.go tells
 // random stories. A seed chooses the story; the order of goroutines is the runtime's, so a rare failure may need the same
 // seed several times: go test ./internal/sim -run Seeds -seed N -count 20.
 //

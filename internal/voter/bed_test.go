@@ -54,7 +54,6 @@ type fake struct {
 	timer   *time.Timer
 	born    time.Time
 	closed  bool
-	forced  bool
 }
 
 var _ Member = (*fake)(nil)

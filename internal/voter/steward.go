@@ -127,7 +127,8 @@ func (s *Steward) round(ctx context.Context) (pause time.Duration) {
 	plan := quorum.Make(now.input, time.Now())
 	s.plan(now, plan)
 	for i, step := range plan.Steps {
-		if err := s.lead(ctx, now.guard); err == nil {
+		err := s.lead(ctx, now.guard)
+		if err == nil {
 			err = s.do(ctx, engine, now, step)
 		}
 		if err != nil {

@@ -69,12 +69,11 @@ func TestForceLearner(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var last int64
 			for i := range 60 {
-				last = write(t, m1.node.KV(), fmt.Sprint("k/", 60+i), "v")
+				write(t, m1.node.KV(), fmt.Sprint("k/", 60+i), "v")
 			}
 			leased := store.Txn{Then: []store.Op{{Key: "leased", Value: []byte("x"), Lease: lease}}}
-			last, _, err = m1.node.KV().Commit(patient(t), leased)
+			last, _, err := m1.node.KV().Commit(patient(t), leased)
 			if err != nil {
 				t.Fatal(err)
 			}
