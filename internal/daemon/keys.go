@@ -37,7 +37,7 @@ func checkKeysAddr(addr string) error {
 	}
 	if !ap.Addr().IsLoopback() {
 		return fault.WithHint(fault.New(fault.Invalid, "--keys-addr %s is not a loopback address", addr),
-			"off loopback the keys need TLS, which flota does not have yet; every machine of the cluster serves them to its own programs")
+			"applications reach the keys on the machine that they run on; off loopback they are not served yet")
 	}
 	return nil
 }
