@@ -2,13 +2,16 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
 	"flota/internal/api"
+	"flota/internal/fault"
 	"flota/internal/store/etcd"
 	"flota/internal/trust"
 )
@@ -28,6 +31,9 @@ func (m *machineNow) listen() (*doors, error) {
 	port, err := net.Listen("tcp", net.JoinHostPort(m.Addr, strconv.Itoa(m.APIPort)))
 	if err != nil {
 		local.Close()
+		if errors.Is(err, syscall.EADDRNOTAVAIL) {
+			return nil, fault.WithHint(fault.New(fault.Invalid, "%s is no address of this host", m.Addr), "give --addr one that ip address shows")
+		}
 		return nil, fmt.Errorf("listen: %w", err)
 	}
 	return &doors{local: local, port: tuned{port}}, nil

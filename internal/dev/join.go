@@ -48,13 +48,24 @@ func (c *Cluster) launchAll(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	for _, n := range fresh {
+	for i, n := range fresh {
+		if len(member)+i == firstVoters { // so that the first machines vote and the others do not, whoever is quicker
+			if err := c.await(ctx, fresh[:i]); err != nil {
+				return err
+			}
+			if err := c.awaitVoters(ctx, firstVoters); err != nil {
+				return err
+			}
+		}
 		if err := c.launch(o, n, join...); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// firstVoters is how many machines vote from three on. Source: room quorum.
+const firstVoters = 3
 
 // joinFlags lets a machine in whose data is gone, as a new one; none for a machine that is in the cluster, or if there is none to let it in.
 func (c *Cluster) joinFlags(ctx context.Context, name string) ([]string, error) {
@@ -92,18 +103,18 @@ func (c *Cluster) token(ctx context.Context, member string, n int) ([]string, er
 	return []string{"--join", strings.Join(t.Join, ","), "--token", t.Text, "--ca-hash", t.CAHash}, nil
 }
 
-// awaitVoters waits until as many machines hold the store as are to, so that killing one is survived from the first moment on. With a store of the
+// awaitVoters waits until as many machines hold the store as are to when there are n of them, so that killing one is survived from the first moment on. With a store of the
 // user's own nobody votes; all hold the key of the cluster's authority instead.
-func (c *Cluster) awaitVoters(ctx context.Context) error {
+func (c *Cluster) awaitVoters(ctx context.Context, n int) error {
 	voters, learners, count := 1, 0, c.countVoters
 	switch {
 	case daemon.UsesExternal(c.MachineDir("m1")):
-		voters, count = c.Machines, c.countKeys
-	case c.Machines == 2:
+		voters, count = n, c.countKeys
+	case n == 2:
 		learners = 1
-	case c.Machines >= 7:
+	case n >= 7:
 		voters = 5
-	case c.Machines >= 3:
+	case n >= 3:
 		voters = 3
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)

@@ -62,7 +62,7 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	if err := c.await(ctx, c.Names()); err != nil {
 		return c, err
 	}
-	return c, c.awaitVoters(ctx)
+	return c, c.awaitVoters(ctx, c.Machines)
 }
 
 // plan makes a cluster from options.

@@ -15,8 +15,8 @@ import (
 
 var (
 	oneSeed    = flag.Uint64("seed", 0, "tell only the story of this seed")
-	seeds      = flag.Uint64("seeds", 500, "tell the stories of so many seeds")
-	voterSeeds = flag.Uint64("voterseeds", 20, "tell so many stories with voters")
+	seeds      = flag.Uint64("seeds", 100, "tell the stories of so many seeds; about 0.3 s of a processor each with -race")
+	voterSeeds = flag.Uint64("voterseeds", 16, "tell so many stories with voters; about 1 s of a processor each with -race")
 	from       = flag.Uint64("from", 1, "the first of them")
 	steps      = flag.Int("steps", 40, "how long a story is")
 	soak       = flag.Bool("soak", false, "tell stories of new seeds until stopped")
@@ -50,6 +50,7 @@ func TestSeeds(t *testing.T) {
 	if testing.Short() {
 		n = min(n, 20)
 	}
+	t.Parallel()
 	each(t, *from, n, func(t *testing.T, seed uint64) bool { tell(t, seed); return true })
 }
 

@@ -15,6 +15,13 @@ import (
 // story runs a story by hand on n machines.
 func story(t *testing.T, n int, f func(t *testing.T, c *sim.Cluster)) {
 	t.Helper()
+	t.Parallel()
+	tellStory(t, n, f)
+}
+
+// tellStory runs it before it returns.
+func tellStory(t *testing.T, n int, f func(t *testing.T, c *sim.Cluster)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c := sim.New(t, n)
 		f(t, c)
@@ -175,9 +182,10 @@ func TestDrainHasNoGap(t *testing.T) {
 
 // A crash between any two writes of any process is harmless.
 func TestCrashAtEachWrite(t *testing.T) {
+	t.Parallel()
 	for _, before := range []bool{true, false} {
 		for n := 1; n <= 16; n++ {
-			story(t, 3, func(t *testing.T, c *sim.Cluster) {
+			tellStory(t, 3, func(t *testing.T, c *sim.Cluster) {
 				c.Start("web", 3)
 				for i := 1; i <= 3; i++ {
 					c.CrashAgent(i, n, before)
@@ -196,7 +204,7 @@ func TestCrashAtEachWrite(t *testing.T) {
 	}
 }
 
-// TestSoak tells stories of new seeds until it is stopped: go test ./internal/sim -run Soak -soak -timeout 0.
+// TestSoak tells stories of new seeds, with voters and without, until it is stopped: go test ./internal/sim -run Soak -soak -timeout 0.
 func TestSoak(t *testing.T) {
 	if !*soak {
 		t.Skip("only with -soak")
@@ -215,7 +223,11 @@ func TestSoak(t *testing.T) {
 		}
 	}()
 	each(t, first, 1<<62, func(t *testing.T, seed uint64) bool {
-		done <- tell(t, seed)
+		if seed%2 == 0 {
+			done <- tell(t, seed)
+		} else {
+			done <- upheaval(t, seed)
+		}
 		return !t.Failed()
 	})
 	close(done)

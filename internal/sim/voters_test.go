@@ -27,6 +27,13 @@ func disks(t *testing.T) string {
 // council runs a story by hand on a cluster with voters.
 func council(t *testing.T, v sim.Voters, f func(t *testing.T, c *sim.Cluster)) {
 	t.Helper()
+	t.Parallel()
+	tellCouncil(t, v, f)
+}
+
+// tellCouncil runs a story on a cluster with voters, before it returns.
+func tellCouncil(t *testing.T, v sim.Voters, f func(t *testing.T, c *sim.Cluster)) {
+	t.Helper()
 	v.Dir = disks(t)
 	synctest.Test(t, func(t *testing.T) {
 		c := sim.NewVoters(t, v)
@@ -89,7 +96,7 @@ func TestMajorityVanishes(t *testing.T) {
 		for _, i := range votes[:2] {
 			c.Isolate(i, true)
 		}
-		c.Pass(20 * time.Minute)
+		c.Pass(5 * time.Minute)
 		if got := homes(c, 10); !slices.Equal(got, where) {
 			t.Errorf("were on %v, are on %v", where, got)
 		}
@@ -157,7 +164,6 @@ func TestGrowAndShrink(t *testing.T) {
 			c.Join(fmt.Sprint("zone", i%3), false)
 			c.Council(time.Minute)
 		}
-		c.Settle()
 		for _, gone := range []int{1, 5, 2, 7, 3, 6} { // the founder first
 			removed := make(chan error, 1)
 			c.Remove(gone, false, func(err error) { removed <- err })
@@ -166,10 +172,11 @@ func TestGrowAndShrink(t *testing.T) {
 			}
 			c.Council(time.Minute)
 			c.Want("web", 5)
-			c.Settle()
-			c.Want("x-1", 0)
 		}
 		c.WantVoters(4)
+		c.Settle()
+		c.Want("web", 5)
+		c.Want("x-1", 0)
 	})
 }
 
@@ -183,7 +190,7 @@ func TestRecover(t *testing.T) {
 		}
 		c.Kill(1)
 		c.Kill(3)
-		c.Pass(10 * time.Minute)
+		c.Pass(3 * time.Minute)
 		before := c.Where("web@1.service")
 		if err := c.Recover(2); err != nil {
 			t.Fatal(err)
@@ -204,9 +211,10 @@ func TestRecover(t *testing.T) {
 
 // A crash between any two writes of any process while the voters change is harmless: the steward's, to the engine and to the store, among them.
 func TestStewardCrashesAtEachWrite(t *testing.T) {
+	t.Parallel()
 	for _, before := range []bool{true, false} {
 		for n := 1; n <= 12; n++ {
-			council(t, sim.Voters{Machines: 2}, func(t *testing.T, c *sim.Cluster) {
+			tellCouncil(t, sim.Voters{Machines: 2}, func(t *testing.T, c *sim.Cluster) {
 				c.Start("web", 3)
 				c.Settle()
 				c.Join("zone1", false)
@@ -233,6 +241,7 @@ func TestVoterSeeds(t *testing.T) {
 	if testing.Short() {
 		n = min(n, 4)
 	}
+	t.Parallel()
 	each(t, *from, n, func(t *testing.T, seed uint64) bool { upheaval(t, seed); return true })
 }
 
@@ -247,7 +256,7 @@ func upheaval(t *testing.T, seed uint64) (took time.Duration) {
 		if seed%2 == 0 { // so that more happens
 			v.Settings = quorum.Settings{Replace: 8 * time.Second, Settle: 15 * time.Second, Stall: 20 * time.Second}
 		}
-		council(t, v, func(t *testing.T, c *sim.Cluster) {
+		tellCouncil(t, v, func(t *testing.T, c *sim.Cluster) {
 			sim.Tell(c, seed, *steps)
 			took = c.Elapsed()
 		})

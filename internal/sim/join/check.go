@@ -15,7 +15,7 @@ import (
 	"flota/internal/trust/token"
 )
 
-// removedKey is what stands in the record of a removed machine until it is forgotten.
+// removedKey is what stands in the record of a removed machine from when it has heard of it until it is forgotten.
 const removedKey = "removed"
 
 // records is what the store holds about membership at one revision.
@@ -99,6 +99,9 @@ func (r *records) change(id machine.ID, was, now machine.Machine, e store.Event)
 	default:
 		r.w.fail("at revision %d the key of %s (%s) changed from %q to %q", e.Rev, was.Name, id.Short(), was.Key, now.Key)
 	}
+	if t, ok := r.tokens[now.Token]; was.Key == "" && ok && now.Joined.After(t.Expires) {
+		r.w.fail("at revision %d %s comes in with a token that expired %s before", e.Rev, now.Name, now.Joined.Sub(t.Expires))
+	}
 	if now.Key != "" && now.Key != removedKey && !r.w.owns(id, now.Key) {
 		r.w.fail("at revision %d %s (%s) is a member with a key that it does not have", e.Rev, now.Name, id.Short())
 	}
@@ -127,8 +130,10 @@ func (r *records) check(rev int64, id machine.ID) {
 	case id == "":
 	case known && m.Key != "" && r.names[m.Name] != id:
 		r.w.fail("at revision %d the name %s of %s is that of %q", rev, m.Name, id.Short(), r.names[m.Name])
-	case known && gone != (m.Key == removedKey):
-		r.w.fail("at revision %d %s is removed: %v, and has the key %q", rev, m.Name, gone, m.Key)
+	case known && !gone && m.Key == removedKey:
+		r.w.fail("at revision %d %s has lost its key, and was not removed", rev, m.Name)
+	case known && gone && !(m.Drained && m.Leaving):
+		r.w.fail("at revision %d %s was removed, and may get units", rev, m.Name)
 	}
 	if t, ok := r.tokens[m.Token]; known && ok && !slices.Contains(t.Used, string(id)) {
 		r.w.fail("at revision %d %s came in with token %s, which does not know of it", rev, m.Name, t.ID)

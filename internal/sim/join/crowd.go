@@ -11,7 +11,7 @@ import (
 	"flota/internal/trust/token"
 )
 
-// crowd is a story: who comes, and what goes wrong meanwhile.
+// crowd is a story: who comes, and what goes wrong meanwhile. A seed chooses both; the order of goroutines is the runtime's.
 type crowd struct {
 	*World
 	rnd     *rand.Rand
@@ -52,12 +52,11 @@ func Tell(w *World, seed uint64, n int) (members, refused int) {
 	defer cancel()
 	var all, hands, operator sync.WaitGroup
 	for _, j := range c.joiners {
-		start := time.Duration(c.rnd.Int64N(int64(arriveWithin)))
 		life, cancel := context.WithCancel(ctx)
 		defer cancel()
 		j.end = cancel
 		all.Go(func() {
-			if wait(life, start) {
+			if wait(life, j.start) {
 				j.run(life)
 			}
 		})
@@ -78,10 +77,12 @@ func Tell(w *World, seed uint64, n int) (members, refused int) {
 // invite makes the tokens and the machines.
 func (c *crowd) invite(n int) {
 	common := c.makeToken(admit.NewToken{Uses: n, TTL: 3 * time.Hour, Labels: map[string]string{"zone": "a"}})
+	other := c.makeToken(admit.NewToken{Uses: n, TTL: 3 * time.Hour}) // so that nothing but the name or the ID is common to twins
 	pair := func(kind string, same func(a, b *joiner)) {
 		for range twins {
-			a, b := c.add(kind, common), c.add(kind, common)
+			a, b := c.add(kind, common), c.add(kind, other)
 			same(a, b)
+			b.start, a.crashes, b.crashes = a.start, 0, 0 // at once, at different voters
 			c.groups = append(c.groups, group{[]*joiner{a, b}, 1, true})
 		}
 	}
@@ -142,6 +143,7 @@ func (c *crowd) several(kind, token string, n int) (out []*joiner) {
 // add adds a machine that may die some times, with a clock that is nearly right.
 func (c *crowd) add(kind, token string) *joiner {
 	j := c.newJoiner(kind, token, rand.New(rand.NewPCG(c.rnd.Uint64(), 1)))
+	j.start = time.Duration(c.rnd.Int64N(int64(arriveWithin)))
 	j.crashes = max(0, c.rnd.IntN(7)-2)
 	j.off = time.Duration(c.rnd.IntN(361)-180) * time.Second
 	c.joiners = append(c.joiners, j)

@@ -55,6 +55,7 @@ type World struct {
 	keys     map[machine.ID]map[string]bool // hashes of the keys that machines with the ID have made
 	removed  map[machine.ID]time.Time       // when each machine was removed
 	machines int                            // how many disks were made
+	rnd      *rand.Rand                     // of latency
 
 	endWatch func()
 	watched  chan struct{}
@@ -65,7 +66,7 @@ const voters = 5
 
 // New founds a cluster and starts its voters, whose clocks differ as seed says. Disks lie in dir.
 func New(t T, dir string, seed uint64) *World {
-	w := &World{t: t, dir: dir, mem: mem.New(), began: time.Now(), keys: map[machine.ID]map[string]bool{}, removed: map[machine.ID]time.Time{}}
+	w := &World{t: t, dir: dir, mem: mem.New(), began: time.Now(), keys: map[machine.ID]map[string]bool{}, removed: map[machine.ID]time.Time{}, rnd: rand.New(rand.NewPCG(seed, 0x100f))}
 	w.store = store.New(w.mem)
 	w.log = slog.New(slog.NewTextHandler(diary{w}, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
@@ -141,6 +142,13 @@ func idOf(n int) machine.ID { return machine.ID(fmt.Sprintf("%04x%s", n, strings
 
 // addrOf is the address of machine n.
 func addrOf(n int) string { return netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}).String() }
+
+// latency is how long one call of the store takes when all is well: so that the calls of different voters mix.
+func (w *World) latency() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Duration(200+w.rnd.IntN(1500)) * time.Microsecond
+}
 
 // own notes that a machine with the ID has the key.
 func (w *World) own(id machine.ID, key string) {

@@ -31,9 +31,10 @@ type joiner struct {
 	witness bool
 	rnd     *rand.Rand
 
-	crashes int    // how often it still dies at some step
-	stays   bool   // it shows signs of life once it is in
-	end     func() // ends it, whatever it does
+	start   time.Duration // when it comes
+	crashes int           // how often it still dies at some step
+	stays   bool          // it shows signs of life once it is in
+	end     func()        // ends it, whatever it does
 
 	mu  sync.Mutex        // guards the fields below
 	q   admit.JoinRequest // its last request

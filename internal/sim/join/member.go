@@ -28,8 +28,11 @@ func (j *joiner) belong(ctx context.Context) {
 		})
 	}
 	left := false
-	for wait(ctx, time.Duration(10+j.rnd.IntN(110))*time.Second) {
-		if j.kind == "leaver" && !left {
+	for next := j.pause(); wait(ctx, time.Second); next -= time.Second {
+		if next > 0 && !j.w.wasRemoved(j.id, time.Now()) {
+			continue
+		}
+		if next = j.pause(); j.kind == "leaver" && !left {
 			left = j.leave(ctx, i)
 		}
 		if !j.renews(ctx, i) {
@@ -37,6 +40,9 @@ func (j *joiner) belong(ctx context.Context) {
 		}
 	}
 }
+
+// pause is until the machine does something again.
+func (j *joiner) pause() time.Duration { return time.Duration(10+j.rnd.IntN(110)) * time.Second }
 
 // leave takes the machine out of the cluster; false: to be tried again.
 func (j *joiner) leave(ctx context.Context, i *trust.Identity) bool {
@@ -74,7 +80,7 @@ func (j *joiner) renews(ctx context.Context, i *trust.Identity) bool {
 	return !fault.Is(err, fault.Denied)
 }
 
-// shutOut checks that a removed machine gets nothing at any voter, whatever it asks for.
+// shutOut checks that a machine that is no member, or no more, gets nothing at any voter, whatever it asks for.
 func (j *joiner) shutOut() {
 	ctx := j.w.t.Context()
 	csr, err := trust.Request(j.trust, trust.Subject{ID: j.id, Name: j.name, IPs: []netip.Addr{netip.MustParseAddr(j.addr)}})
@@ -90,8 +96,9 @@ func (j *joiner) shutOut() {
 			"renew":     func(ctx context.Context, d *admit.Desk) error { _, err := d.Renew(ctx, j.id, csr); return err },
 			"authority": func(ctx context.Context, d *admit.Desk) error { _, err := d.Authority(ctx, j.id); return err },
 		} {
-			if err := s.ask(ctx, ask); !fault.Is(err, fault.Denied) {
-				j.w.fail("%s was removed, asks %s for %q, and hears: %v", j.name, s.name, what, err)
+			err := s.ask(ctx, ask)
+			if k := fault.KindOf(err); err == nil || k != fault.Denied && !(what == "join" && k == fault.Exists) {
+				j.w.fail("%s is no member, asks %s for %q, and hears: %v", j.name, s.name, what, err)
 			}
 		}
 	}

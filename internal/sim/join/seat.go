@@ -140,9 +140,7 @@ func (p *process) before(s *seat, c mem.Call) error {
 	p.mu.Lock()
 	slow := p.slow
 	p.mu.Unlock()
-	if slow > 0 {
-		time.Sleep(slow)
-	}
+	time.Sleep(slow + s.w.latency())
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c.Op == "commit" && p.crash == 1 && p.first {

@@ -67,6 +67,9 @@ func (c *crowd) roll(in map[*joiner]bool) {
 			continue
 		}
 		if !in[j] {
+			if j.kind == "twin-id" {
+				j.shutOut() // it bears a member's ID, and not its key
+			}
 			continue
 		}
 		want++
