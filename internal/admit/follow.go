@@ -16,6 +16,7 @@ type load struct {
 	runs  []string     // units that it tells the state of: it has not let them go yet
 	there bool         // it shows signs of life
 	role  machine.Role // its part in the store
+	vote  bool         // its record of that is there: until it has gone, the store's engine may count on the machine
 }
 
 // watcher follows what one machine still has. Made by Desk.follow, ended by end.
@@ -124,7 +125,7 @@ func (w *watcher) look() (l load, ok bool, err error) {
 		} else if _, is := w.st.Alive.Match(key); is {
 			l.there = true
 		} else if e, err := w.st.Voters.Decode(it); err == nil {
-			l.role = e.Value.Role
+			l.role, l.vote = e.Value.Role, true
 		}
 	}
 	return l, true, nil

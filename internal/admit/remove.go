@@ -23,8 +23,9 @@ type RemoveOptions struct {
 // How long Remove waits for what may never come.
 const (
 	forcedVote = 20 * time.Second // with Force, until the vote has moved: a healthy cluster needs 1 to 5 s
-	// leaseWait is for the presence of a removed machine to end: its lease (5 s, which a new leader of the store's engine extends once), and some.
-	leaseWait = 20 * time.Second
+	// leaseWait is for the presence of a removed machine to end by itself: 5 s, or the 60 s of a planned restart, in which what runs there must not be
+	// started elsewhere; a new leader of the store's engine extends either once.
+	leaseWait = 75 * time.Second
 )
 
 // tell tells of a step.
@@ -177,9 +178,9 @@ func few(all []string) string {
 // voteLeft says that the machine still holds the store; "" if it does not.
 func (l load) voteLeft(name string) string {
 	switch {
-	case l.role == machine.Client:
+	case !l.vote:
 		return ""
-	case l.role == machine.Learner:
+	case l.role != machine.Voter: // also one that has let its vote go, and is still a member to the engine
 		return name + ": waits until its copy of the store is let go"
 	}
 	return name + ": waits for its vote to move to another machine"

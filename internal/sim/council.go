@@ -27,6 +27,8 @@ type council struct {
 	desk     *admit.Desk // removes machines
 	face     *mem.Faulty // an operator's way to the store: by any machine that is well
 	acts     sync.WaitGroup
+	end      context.CancelFunc // of what the desk does by itself
+	ended    sync.WaitGroup
 
 	reach sync.Mutex // one at a time finds out who reaches the store
 }
@@ -51,6 +53,9 @@ func NewVoters(t T, v Voters) *Cluster {
 	i, err := trust.Found(who, trust.Subject{ID: idOf(15), Name: "operator", IPs: []netip.Addr{netip.MustParseAddr("10.0.0.99")}})
 	c.must(err)
 	c.council.desk = admit.New(admit.Options{Store: c.store, Identity: i, ID: idOf(15), Name: "operator", Log: c.log})
+	run, end := context.WithCancel(context.Background())
+	c.council.end = end
+	c.council.ended.Go(func() { _ = c.council.desk.Run(run) }) // it finishes removals that broke off
 	for n := 1; n <= v.Machines; n++ {
 		c.join(fmt.Sprint("zone", n%3), n == v.Witness)
 	}

@@ -98,6 +98,8 @@ func (c *Cluster) End() {
 	}
 	if c.council != nil {
 		c.council.acts.Wait()
+		c.council.end()
+		c.council.ended.Wait()
 		_ = c.council.face.Close()
 	}
 	c.late.Wait()

@@ -242,7 +242,7 @@ func TestVoterSeeds(t *testing.T) {
 		n = min(n, 4)
 	}
 	t.Parallel()
-	each(t, *from, n, func(t *testing.T, seed uint64) bool { upheaval(t, seed); return true })
+	each(t, *from, n, func(t *testing.T, seed uint64) bool { upheaval(t, seed); return true }, 108, 328, 1122)
 }
 
 // upheaval tells the story of a seed.
