@@ -4,7 +4,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 GO      ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: up down build test bench lint soak setup
+.PHONY: up down build test bench lint soak soak-join long setup
 
 ## up: build, start three machines on this host, run examples/hello on them, say what to try next
 up: build
@@ -43,3 +43,11 @@ bench:
 ## soak: random cluster histories on virtual time until stopped
 soak:
 	$(GO) test ./internal/sim -run TestSoak -soak -timeout 0 -v
+
+## soak-join: the same for crowds of machines that join
+soak-join:
+	$(GO) test ./internal/sim/join -run Soak -soak -timeout 0 -v
+
+## long: the promises of a cluster on real networks at full length, about an hour: partitions, 20 power cuts of all, renewals
+long:
+	$(GO) test ./internal/e2e/net -timeout 3h -v -long

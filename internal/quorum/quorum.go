@@ -1,8 +1,8 @@
 // Package quorum decides which machines hold the store and which of them vote: from the machines, the members that the store's engine has
 // and the votes that are written down, it gives the next steps towards what should be, each with its reason.
 //
-// The invariant: no step of a plan takes the working majority away, if the voters that are there are one; the size of the store never
-// shrinks because machines are merely away; and when nothing changes any more, a bounded number of plans ends in one without steps.
+// The invariant: no step of a plan takes the working majority away, if the voters that are there are one; the size of the store does not
+// shrink because machines are merely away (it does when one is removed, and a machine that is away then cannot be made a voter); and when nothing changes any more, a bounded number of plans ends in one without steps.
 //
 // What should be, by the number of machines: one voter for 1; one voter and a learner for 2; three voters from 3; five from 7. Voters are
 // spread over zones; a voter that is gone for Settings.Replace is replaced if a live machine can take its place, and stays a member otherwise.

@@ -15,7 +15,7 @@ import (
 
 var (
 	oneSeed    = flag.Uint64("seed", 0, "tell only the story of this seed")
-	seeds      = flag.Uint64("seeds", 100, "tell the stories of so many seeds; about 0.3 s of a processor each with -race")
+	seeds      = flag.Uint64("seeds", 80, "tell the stories of so many seeds; about 0.3 s of a processor each with -race")
 	voterSeeds = flag.Uint64("voterseeds", 12, "tell so many stories with voters; about 1 s of a processor each with -race")
 	from       = flag.Uint64("from", 1, "the first of them")
 	steps      = flag.Int("steps", 40, "how long a story is")
